@@ -1,0 +1,71 @@
+"""What runs a manifest: the local interpreter and Argo. Both answer the same calls and give Argo's own node tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dflow_hpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dflow_hpc.compile import Compiled
+
+
+class Engine(Protocol):
+    """What a workflow asks of an engine."""
+
+    def submit(
+        self, compiled: Compiled, *, id: str | None = None, detach: bool = False, reuse: Sequence[Any] = ()
+    ) -> str:
+        """Take a compiled workflow over and return its id; a local one is run to its end unless ``detach``."""
+        ...
+
+    def query(self, id: str) -> dict[str, Any]:
+        """Return the Workflow object: ``metadata``, ``spec`` and ``status``, in Argo's schema."""
+        ...
+
+    def wait(self, id: str, timeout: float | None = None) -> str:
+        """Wait until it has ended, at most ``timeout`` seconds, and return its phase."""
+        ...
+
+    def stop(self, id: str) -> None:
+        """End its leaves and run its exit handlers."""
+        ...
+
+    def terminate(self, id: str) -> None:
+        """End its leaves at once."""
+        ...
+
+    def suspend(self, id: str) -> None:
+        """Start nothing more until ``resume``."""
+        ...
+
+    def resume(self, id: str) -> None:
+        """Go on after ``suspend``, a suspend step, or the death of the process that ran it."""
+        ...
+
+    def retry(self, id: str) -> None:
+        """Run what failed again, and keep what succeeded."""
+        ...
+
+    def delete(self, id: str) -> None:
+        """Remove it with its artifacts."""
+        ...
+
+
+def engine_for(mode: str) -> Engine:
+    """Return the engine that the setting ``mode`` names.
+
+    Raises:
+        ConfigError: The mode is unknown, or its engine is not part of this version.
+    """
+    if mode in ("debug", "local"):
+        from dflow_hpc.engines.local.engine import LocalEngine
+
+        return LocalEngine()
+    if mode in ("argo", "default"):
+        raise ConfigError(
+            "the Argo engine was asked for (mode = 'argo'); this version runs workflows locally only. "
+            "Write the manifest with `Workflow.to_yaml()` and submit it with `argo submit`, or set mode = 'debug'."
+        )
+    raise ConfigError(f"mode {mode!r} was asked for; known are 'debug' (this machine) and 'argo'.")

@@ -1,0 +1,1 @@
+"""The expression languages of Argo: template tags, expr-lang, govaluate, sprig, JSONPath."""

@@ -1,0 +1,41 @@
+"""Where a lower layer reaches up: a name, and who answers to it.
+
+The model must be able to say "submit me" without importing an engine, and ``OP.__call__`` inside ``with DAG()`` must
+make a Task without importing the model. The higher layer's function is registered here under a name, as a callable or
+as ``"module:attribute"``, which is imported when first asked for. ``dflow_hpc/__init__.py`` registers the defaults;
+it is the only place that knows all layers.
+
+This module travels with the author's code: standard library only, valid Python 3.8.
+"""
+
+import importlib
+from typing import Any, Callable, Dict, Union
+
+_registered: Dict[str, Union[str, Callable[..., Any]]] = {}
+
+
+def register(name: str, target: Union[str, Callable[..., Any]]) -> None:
+    """Let ``target`` answer to ``name``.
+
+    Args:
+        name: The hook, such as ``"engine"``.
+        target: A callable, or ``"package.module:attribute"`` to be imported on first use.
+    """
+    _registered[name] = target
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """Return the callable that answers to ``name``.
+
+    Raises:
+        LookupError: Nobody registered it.
+    """
+    target = _registered.get(name)
+    if target is None:
+        known = ", ".join(sorted(_registered)) or "none"
+        raise LookupError(f"hook {name!r} was asked for; registered are: {known}")
+    if isinstance(target, str):
+        module, _, attribute = target.partition(":")
+        target = getattr(importlib.import_module(module), attribute)
+        _registered[name] = target
+    return target

@@ -1,0 +1,1 @@
+"""What an author composes: steps, workflows, inputs and outputs, references, templates, the functional interface."""
