@@ -13,7 +13,7 @@ from typing import Any, List
 from dflow_hpc import hooks as _hooks
 
 # Eager, unlike all others: loading the submodule `config` binds its name here, and users mean the dict inside it.
-from dflow_hpc.config import config, randstr, s3_config, set_config, set_s3_config
+from dflow_hpc.config import config, randstr, s3_config, set_config, set_s3_config  # noqa: F401
 
 __version__ = "0.1.0.dev0"
 
