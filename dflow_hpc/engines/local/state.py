@@ -1,0 +1,182 @@
+"""What the records of a journal add up to: the nodes, the status, what was asked, which leaves have ended.
+
+Records, one kind each (all plain data):
+
+    {"session": {"pid", "at"}}                a process begins to interpret: the tree is built again from its root
+    {"node": id, "set": {field: value}}       fields of a node change; a value None removes the field
+    {"node": id, "child": id}                 a node gets a child
+    {"status": {field: value}}                fields of the Workflow's status change, in the same way
+    {"spec": {field: value}}                  what a user asked for at run time, as Argo keeps it: shutdown, suspend
+    {"requests": n}                           the first n bytes of requests.jsonl have been dealt with
+    {"drop": [id, ...]}                       these leaves are to run again (retry)
+
+Trap: a new session does not forget the leaves of the ones before. ``leaves`` holds every leaf that has ended, whether
+or not the session in course has come to it yet: a run that is killed while it resumes loses nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from dflow_hpc.engines.local.journal import Record
+
+Node = dict[str, Any]
+
+FINISHED = frozenset({"Succeeded", "Failed", "Error"})
+LEAF_TYPES = frozenset({"Pod", "Container", "Suspend", "HTTP", "Plugin"})
+"""Types of nodes that run something themselves; all others are made of such, or stand for one that never ran."""
+
+
+class RunState:
+    """The fold of a journal's records.
+
+    Args:
+        records: What to apply at once.
+    """
+
+    def __init__(self, records: Iterable[Record] = ()):
+        self.nodes: dict[str, Node] = {}
+        self.status: dict[str, Any] = {}
+        self.spec: dict[str, Any] = {}
+        self.leaves: dict[str, Node] = {}
+        """Every leaf that has ended in any session, by its node id."""
+        self.requests = 0
+        self.sessions = 0
+        for record in records:
+            self.apply(record)
+
+    def apply(self, record: Record) -> None:
+        """Take one record into account."""
+        if "node" in record:
+            self._change_node(record)
+        elif "status" in record:
+            _merge(self.status, record["status"])
+        elif "spec" in record:
+            _merge(self.spec, record["spec"])
+        elif "requests" in record:
+            self.requests = record["requests"]
+        elif "session" in record:
+            self.sessions += 1
+            self.nodes = {}
+        elif "drop" in record:
+            for node_id in record["drop"]:
+                self.leaves.pop(node_id, None)
+                self.nodes.pop(node_id, None)
+
+    def _change_node(self, record: Record) -> None:
+        node_id = record["node"]
+        node = self.nodes.get(node_id)
+        if node is None:
+            node = self.nodes[node_id] = {"id": node_id}
+        child = record.get("child")
+        if child is not None:
+            node.setdefault("children", []).append(child)
+            return
+        _merge(node, record["set"])
+        if node.get("phase") in FINISHED and node.get("type") in LEAF_TYPES:
+            self.leaves[node_id] = node
+
+    @property
+    def phase(self) -> str:
+        """The Workflow's phase; ``Pending`` before it has one."""
+        phase: str = self.status.get("phase") or "Pending"
+        return phase
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to its end."""
+        return self.phase in FINISHED
+
+
+def _merge(target: dict[str, Any], changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            target.pop(name, None)
+        else:
+            target[name] = value
+
+
+def workflow_object(manifest: dict[str, Any], state: RunState) -> dict[str, Any]:
+    """Return the Workflow as ``kubectl get workflow -o json`` would: metadata, spec, status.
+
+    Args:
+        manifest: What was submitted, with name, uid and creationTimestamp.
+        state: The fold of its journal.
+    """
+    metadata = dict(manifest["metadata"])
+    labels = dict(metadata.get("labels") or {})
+    labels["workflows.argoproj.io/phase"] = state.phase
+    if state.ended:
+        labels["workflows.argoproj.io/completed"] = "true"
+    metadata["labels"] = labels
+    status = {"phase": state.phase, **state.status, "nodes": state.nodes}
+    return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], **state.spec}, "status": status}
+
+
+def superseded(nodes: dict[str, Node]) -> set[str]:
+    """Return the ids of the attempts that a later attempt of the same node has replaced."""
+    replaced: set[str] = set()
+    for node in nodes.values():
+        if node.get("type") == "Retry":
+            attempts = [node_id for node_id in node.get("children", ()) if _is_attempt(nodes.get(node_id))]
+            replaced.update(attempts[:-1])
+    return replaced
+
+
+def _is_attempt(node: Node | None) -> bool:
+    return node is not None and bool((node.get("nodeFlag") or {}).get("retried"))
+
+
+def failures(nodes: dict[str, Node]) -> list[Node]:
+    """Return the nodes that failed by themselves, not because something in them did, in the order of their end.
+
+    A failed leaf is one, unless a later attempt has replaced it; a failed group only if nothing in it has failed.
+    """
+    failed = {node_id: node for node_id, node in nodes.items() if node.get("phase") in ("Failed", "Error")}
+    blamed_elsewhere = superseded(nodes)
+    for node in failed.values():
+        boundary = node.get("boundaryID")
+        if boundary is not None:
+            blamed_elsewhere.add(boundary)
+    for node_id, node in failed.items():
+        if node.get("type") in ("Retry", "StepGroup", "TaskGroup") and any(
+            c in failed for c in node.get("children", ())
+        ):
+            blamed_elsewhere.add(node_id)
+    found = [node for node_id, node in failed.items() if node_id not in blamed_elsewhere]
+    return sorted(found, key=lambda node: (node.get("finishedAt") or "", node["id"]))
+
+
+def to_run_again(nodes: dict[str, Node], root: str) -> set[str]:
+    """Return the ids of what a ``retry`` runs again: what failed, and all that came after it.
+
+    An attempt that a successful one has replaced stays. What follows a failed node may have seen its failure, so it
+    goes with it, as in Argo; so do the exit handlers of the workflow, which nothing points at.
+
+    Args:
+        nodes: The node tree.
+        root: Id of its root, which is the workflow's name.
+    """
+    kept: set[str] = set()
+    for node in nodes.values():
+        if node.get("type") == "Retry" and node.get("phase") == "Succeeded":
+            kept.update(node.get("children", ()))
+    open_ends = [
+        node_id
+        for node_id, node in nodes.items()
+        if (
+            node.get("phase") in ("Failed", "Error")
+            and node.get("type") in LEAF_TYPES | {"Skipped"}
+            and node_id not in kept
+        )
+        or str(node.get("name", "")).startswith(root + ".onExit")
+    ]
+    for node in nodes.values():  # attempts of one node that failed for good go together
+        if node.get("type") == "Retry" and node.get("phase") in ("Failed", "Error"):
+            open_ends.extend(node.get("children", ()))
+    again: set[str] = set()
+    while open_ends:
+        node_id = open_ends.pop()
+        if node_id not in again and node_id in nodes:
+            again.add(node_id)
+            open_ends.extend(nodes[node_id].get("children", ()))
+    return again
