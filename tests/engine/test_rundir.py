@@ -29,7 +29,10 @@ def state_home(tmp_path, monkeypatch):
 
 
 def create(base, id=None, manifest=MANIFEST):
-    return RunDir.create(base, manifest, id=id, settings={})
+    run = RunDir.create(base, manifest["metadata"], id=id, settings={})
+    assert not run.exists
+    run.write_workflow(manifest)
+    return run
 
 
 def test_names_are_given_or_unique(tmp_path):

@@ -13,20 +13,21 @@ def tree(*nodes):
 
 def test_folding_gives_nodes_status_and_spec():
     state = RunState(
+        "r",
         [
             {"session": {"pid": 1}},
             {"status": {"phase": "Running", "startedAt": "t0"}},
-            {"node": "r", "set": {"name": "r", "type": "Steps", "phase": "Running", "message": "x"}},
+            {"node": "r", "set": {"id": "r", "name": "r", "type": "Steps", "phase": "Running", "message": "x"}},
             {"node": "r", "child": "a"},
-            {"node": "a", "set": {"name": "r.a", "type": "Pod", "phase": "Pending"}},
+            {"node": "a", "set": {"id": "a", "name": "r.a", "type": "Pod", "phase": "Pending"}},
             {"node": "a", "set": {"phase": "Succeeded", "outputs": {"exitCode": "0"}}},
             {"node": "r", "set": {"phase": "Succeeded", "message": None}},
             {"status": {"phase": "Succeeded"}},
             {"spec": {"shutdown": "Stop"}},
             {"requests": 17},
-        ]
+        ],
     )
-    assert state.nodes == {
+    assert state.tree.nodes == {
         "r": {"id": "r", "name": "r", "type": "Steps", "phase": "Succeeded", "children": ["a"]},
         "a": {"id": "a", "name": "r.a", "type": "Pod", "phase": "Succeeded", "outputs": {"exitCode": "0"}},
     }
@@ -39,14 +40,14 @@ def test_folding_gives_nodes_status_and_spec():
         "workflows.argoproj.io/phase": "Succeeded",
         "workflows.argoproj.io/completed": "true",
     }
-    assert workflow["status"]["nodes"] == state.nodes
+    assert workflow["status"]["nodes"] == state.tree.nodes
 
 
 def test_a_new_session_builds_the_tree_again_and_forgets_no_leaf():
-    ended = {"node": "a", "set": {"type": "Pod", "phase": "Succeeded"}}
-    running = {"node": "b", "set": {"type": "Pod", "phase": "Running"}}
-    state = RunState([{"session": {}}, ended, running, {"session": {}}])
-    assert state.nodes == {}
+    ended = {"node": "a", "set": {"id": "a", "type": "Pod", "phase": "Succeeded"}}
+    running = {"node": "b", "set": {"id": "b", "type": "Pod", "phase": "Running"}}
+    state = RunState("r", [{"session": {}}, ended, running, {"session": {}}])
+    assert state.tree.nodes == {}
     assert list(state.leaves) == ["a"]
     state.apply({"drop": ["a"]})
     assert state.leaves == {}

@@ -37,6 +37,8 @@ class Holder(NamedTuple):
     host: str
     boot: str
     """The kernel's boot id: start times of different boots do not compare."""
+    signals: bool
+    """Whether SIGUSR1 may be sent to it."""
 
 
 def process_start(pid: int) -> int | None:
@@ -49,10 +51,10 @@ def process_start(pid: int) -> int | None:
     return None if state in "ZX" else int(fields[18])
 
 
-def _this_process() -> Holder:
+def _this_process(signals: bool = False) -> Holder:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     pid = os.getpid()
-    return Holder(pid, process_start(pid) or 0, socket.gethostname(), boot)
+    return Holder(pid, process_start(pid) or 0, socket.gethostname(), boot, signals)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -69,8 +71,11 @@ class Lock:
         self.path = path
         self._fd = -1
 
-    def acquire(self) -> None:
+    def acquire(self, *, signals: bool = False) -> None:
         """Take it.
+
+        Args:
+            signals: Whether this process is ready for SIGUSR1.
 
         Raises:
             EngineError: Another process holds it.
@@ -87,7 +92,7 @@ class Lock:
                 f"Look on with `dflow-hpc get --watch {self.path.parent.name}`, or end it with `dflow-hpc stop`."
             ) from error
         os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(_this_process()._asdict()).encode(), 0)
+        os.pwrite(fd, json.dumps(_this_process(signals)._asdict()).encode(), 0)
         self._fd = fd
 
     def release(self) -> None:
@@ -186,26 +191,24 @@ class RunDir:
         self.lock = Lock(path / "engine.lock")
 
     @classmethod
-    def create(cls, base: Path, manifest: dict[str, Any], *, id: str | None, settings: dict[str, Any]) -> Self:
-        """Make the directory of a new run, with ``workflow.json`` in it.
+    def create(cls, base: Path, metadata: dict[str, Any], *, id: str | None, settings: dict[str, Any]) -> Self:
+        """Make the directory of a new run. It becomes one when ``write_workflow`` is called, last of all.
 
         Args:
             base: Where it is made.
-            manifest: A Workflow. It is written with name, uid and creationTimestamp added.
+            metadata: That of the Workflow.
             id: The run's name; without it ``metadata.name``, and without that one is made up that nothing else has.
             settings: What is kept in ``settings.json``.
 
         Raises:
             EngineError: The name is none for a directory, or the directory cannot be made or is there.
         """
-        metadata = manifest.get("metadata") or {}
         fixed = id or metadata.get("name")
         path = _make(base, fixed) if fixed else _make_unique(base, metadata.get("generateName") or "workflow-")
         run = cls(path.resolve())
         run.store.mkdir()
         run.code.mkdir()
         write_atomic(run.settings_file, json.dumps(settings, indent=1))
-        run.write_workflow(manifest)
         return run
 
     @property

@@ -18,11 +18,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from dflow_hpc.engines.local.journal import Record
+from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.manifest.view import COMPLETED, COUNTED, UNSUCCESSFUL, Node
 
-Node = dict[str, Any]
-
-FINISHED = frozenset({"Succeeded", "Failed", "Error"})
-LEAF_TYPES = frozenset({"Pod", "Container", "Suspend", "HTTP", "Plugin"})
+LEAF_TYPES = COUNTED | {"Plugin"}
 """Types of nodes that run something themselves; all others are made of such, or stand for one that never ran."""
 
 
@@ -30,12 +29,12 @@ class RunState:
     """The fold of a journal's records.
 
     Args:
+        workflow: The workflow's name.
         records: What to apply at once.
     """
 
-    def __init__(self, records: Iterable[Record] = ()):
-        self.nodes: dict[str, Node] = {}
-        self.status: dict[str, Any] = {}
+    def __init__(self, workflow: str, records: Iterable[Record] = ()):
+        self.tree = NodeTree(workflow)
         self.spec: dict[str, Any] = {}
         self.leaves: dict[str, Node] = {}
         """Every leaf that has ended in any session, by its node id."""
@@ -47,52 +46,38 @@ class RunState:
     def apply(self, record: Record) -> None:
         """Take one record into account."""
         if "node" in record:
-            self._change_node(record)
+            self.tree.apply(record)
+            if "set" in record:
+                node = self.tree.nodes[record["node"]]
+                if node["phase"] in COMPLETED and node["type"] in LEAF_TYPES:
+                    self.leaves[node["id"]] = node
         elif "status" in record:
-            _merge(self.status, record["status"])
+            self.tree.apply(record)
         elif "spec" in record:
-            _merge(self.spec, record["spec"])
+            for name, value in record["spec"].items():
+                self.spec[name] = value
         elif "requests" in record:
             self.requests = record["requests"]
         elif "session" in record:
             self.sessions += 1
-            self.nodes = {}
+            started = self.tree.head.get("startedAt")
+            self.tree = NodeTree(self.tree.workflow)
+            if started:
+                self.tree.head["startedAt"] = started
         elif "drop" in record:
             for node_id in record["drop"]:
                 self.leaves.pop(node_id, None)
-                self.nodes.pop(node_id, None)
-
-    def _change_node(self, record: Record) -> None:
-        node_id = record["node"]
-        node = self.nodes.get(node_id)
-        if node is None:
-            node = self.nodes[node_id] = {"id": node_id}
-        child = record.get("child")
-        if child is not None:
-            node.setdefault("children", []).append(child)
-            return
-        _merge(node, record["set"])
-        if node.get("phase") in FINISHED and node.get("type") in LEAF_TYPES:
-            self.leaves[node_id] = node
 
     @property
     def phase(self) -> str:
         """The Workflow's phase; ``Pending`` before it has one."""
-        phase: str = self.status.get("phase") or "Pending"
+        phase: str = self.tree.head.get("phase") or "Pending"
         return phase
 
     @property
     def ended(self) -> bool:
         """Whether it has come to its end."""
-        return self.phase in FINISHED
-
-
-def _merge(target: dict[str, Any], changes: dict[str, Any]) -> None:
-    for name, value in changes.items():
-        if value is None:
-            target.pop(name, None)
-        else:
-            target[name] = value
+        return self.phase in COMPLETED
 
 
 def workflow_object(manifest: dict[str, Any], state: RunState) -> dict[str, Any]:
@@ -108,8 +93,8 @@ def workflow_object(manifest: dict[str, Any], state: RunState) -> dict[str, Any]
     if state.ended:
         labels["workflows.argoproj.io/completed"] = "true"
     metadata["labels"] = labels
-    status = {"phase": state.phase, **state.status, "nodes": state.nodes}
-    return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], **state.spec}, "status": status}
+    spec = {**manifest["spec"], **{name: value for name, value in state.spec.items() if value is not None}}
+    return {**manifest, "metadata": metadata, "spec": spec, "status": {"phase": state.phase, **state.tree.status()}}
 
 
 def superseded(nodes: dict[str, Node]) -> set[str]:
@@ -131,7 +116,7 @@ def failures(nodes: dict[str, Node]) -> list[Node]:
 
     A failed leaf is one, unless a later attempt has replaced it; a failed group only if nothing in it has failed.
     """
-    failed = {node_id: node for node_id, node in nodes.items() if node.get("phase") in ("Failed", "Error")}
+    failed = {node_id: node for node_id, node in nodes.items() if node.get("phase") in UNSUCCESSFUL}
     blamed_elsewhere = superseded(nodes)
     for node in failed.values():
         boundary = node.get("boundaryID")
@@ -163,15 +148,11 @@ def to_run_again(nodes: dict[str, Node], root: str) -> set[str]:
     open_ends = [
         node_id
         for node_id, node in nodes.items()
-        if (
-            node.get("phase") in ("Failed", "Error")
-            and node.get("type") in LEAF_TYPES | {"Skipped"}
-            and node_id not in kept
-        )
+        if (node.get("phase") in UNSUCCESSFUL and node.get("type") in LEAF_TYPES | {"Skipped"} and node_id not in kept)
         or str(node.get("name", "")).startswith(root + ".onExit")
     ]
     for node in nodes.values():  # attempts of one node that failed for good go together
-        if node.get("type") == "Retry" and node.get("phase") in ("Failed", "Error"):
+        if node.get("type") == "Retry" and node.get("phase") in UNSUCCESSFUL:
             open_ends.extend(node.get("children", ()))
     again: set[str] = set()
     while open_ends:
