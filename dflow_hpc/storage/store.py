@@ -4,14 +4,18 @@ Keys are Argo's: ``<workflow>/<pod>/<name>.tgz`` for an archived artifact, a pre
 """
 
 from pathlib import Path
-from typing import Iterable, Optional, Protocol
+from typing import Iterable, List, Optional, Protocol
 
 
 class Store(Protocol):
     """A place for objects under keys."""
 
-    def put(self, source: Path, key: str, *, archive: str = "tar", move: bool = False) -> None:
-        """Store a file or a directory tree under ``key``; with ``archive="none"`` it merges into what is there."""
+    def put(self, source: Path, key: str, *, archive: str = "tar", move: bool = False) -> List[str]:
+        """Store a file or a directory tree under ``key``; with ``archive="none"`` it merges into what is there.
+
+        Returns:
+            Notices for the user, such as files of a prefix that were replaced.
+        """
         ...
 
     def get(
