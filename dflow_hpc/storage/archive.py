@@ -9,8 +9,6 @@ trees give equal bytes.
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
-# as in trees.py, on which it is built
-# ruff: noqa: PTH
 from __future__ import annotations
 
 import gzip

@@ -12,8 +12,6 @@ names, and where two leaves have a file of one name the later one wins, as on S3
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
-# pathlib is too slow for trees of 100,000 files
-# ruff: noqa: PTH
 from __future__ import annotations
 
 import contextlib

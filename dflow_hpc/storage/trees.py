@@ -9,8 +9,6 @@ a file is replaced by making a new one and renaming it over the old name.
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
-# pathlib is too slow for trees of 100,000 files
-# ruff: noqa: PTH
 from __future__ import annotations
 
 import errno
