@@ -95,6 +95,7 @@ __all__ = sorted(_WHERE)  # noqa: PLE0605  (the table is the list; tests/test_pu
 _hooks.register("engine", "dflow_hpc.engines:engine_for")
 _hooks.register("compile", "dflow_hpc.compile.compiler:compile_workflow")
 _hooks.register("bundle", "dflow_hpc.compile.bundle:bundle")
+_hooks.register("compat", "dflow_hpc.compat:install")
 _hooks.register("call_op", "dflow_hpc.model.functional:call_op")
 _hooks.register("superfunction", "dflow_hpc.model.functional:superfunction")
 

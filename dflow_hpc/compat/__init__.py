@@ -1,1 +1,94 @@
-"""Answers for ``dflow`` and its deep module names, so that scripts written for it run unmodified."""
+"""Answers for ``dflow`` and its deep module names, so that scripts written for it run unmodified.
+
+``install()`` puts a finder on ``sys.meta_path``. The modules that it makes are empty: each name is looked up when it
+is asked for, in dflow_hpc's public names and in ``names.py``. A name that has no counterpart raises an ImportError
+that says what to use instead.
+
+Not here: behaviour. Where dflow and dflow_hpc differ, dflow_hpc's own functions are what scripts get.
+
+The trap: ``dflow.config`` is a module *and* the dict that ``from dflow import config`` gives. The import system binds
+the module first, so the dict is put in its place afterwards, once.
+
+This module travels with the author's code: standard library only, valid Python 3.8.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any, Optional, Sequence
+
+import dflow_hpc
+from dflow_hpc.compat.names import ELSEWHERE, INSTEAD, MODULES, WITHOUT
+from dflow_hpc.config import config
+
+ORIGIN = "dflow_hpc.compat"
+
+
+def install(force: bool = False) -> bool:
+    """Make ``import dflow`` mean dflow_hpc in this process.
+
+    Args:
+        force: Do it although pydflow is installed.
+
+    Returns:
+        Whether ``dflow`` means dflow_hpc now; False when pydflow is installed and was left alone.
+    """
+    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        return True
+    found = importlib.util.find_spec("dflow")
+    # A plain directory called dflow, without an __init__, is nobody's package: it must not stand in the way.
+    if found is not None and found.origin is not None and not force:
+        return False
+    sys.meta_path.insert(0, _Finder())
+    return True
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds ``dflow`` and the modules below it, and nothing else."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]],  # noqa: ARG002  (the import system's signature)
+        target: Optional[ModuleType] = None,  # noqa: ARG002
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        """Answer the import system."""
+        if fullname in MODULES:
+            is_package = any(name.startswith(fullname + ".") for name in MODULES)
+            return importlib.util.spec_from_loader(fullname, _Loader(), origin=ORIGIN, is_package=is_package)
+        for prefix, advice in WITHOUT.items():
+            if fullname == prefix or fullname.startswith(prefix + "."):
+                raise ModuleNotFoundError(
+                    f"{fullname} was imported; dflow_hpc has no counterpart of it. {advice}", name=fullname
+                )
+        return None
+
+
+class _Loader(importlib.abc.Loader):
+    """Makes a module that looks its names up when they are asked for."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Answer the import system."""
+        space = vars(module)
+        space["__getattr__"] = lambda name: _look_up(module.__name__, name)
+        space["__all__"] = [name for name in MODULES[module.__name__] if name not in INSTEAD]
+        if module.__name__ == "dflow":
+            importlib.import_module("dflow.config")
+            space["config"] = config
+
+
+def _look_up(module: str, name: str) -> Any:
+    if f"{module}.{name}" in MODULES:
+        return importlib.import_module(f"{module}.{name}")
+    if name in ELSEWHERE:
+        place, _, attribute = ELSEWHERE[name].partition(":")
+        return getattr(importlib.import_module(place), attribute)
+    if name in dflow_hpc.__all__:
+        return getattr(dflow_hpc, name)
+    if name in INSTEAD or any(name in names for names in MODULES.values()):
+        advice = INSTEAD.get(name, "Its work is done otherwise, or not at all: see docs/architecture.md.")
+        raise ImportError(f"{name} was asked of {module}; dflow_hpc has no counterpart of it. {advice}", name=module)
+    raise AttributeError(f"module {module!r} has no attribute {name!r}; dflow has none of this name, nor has dflow_hpc")

@@ -99,7 +99,7 @@ def prepare(code_dir: Union[str, Path]) -> Optional["_Script"]:
     if lib not in sys.path:
         sys.path.append(lib)
     if about.get("compat"):
-        hooks.resolve("compat")()
+        hooks.resolve("compat")(force=True)  # the submitting side had no pydflow, or chose to do without
     script = None
     if about.get("script"):
         script = _Script(Path(root, "code", about["script"]), about.get("package"))

@@ -1,0 +1,107 @@
+"""Tables: which modules ``dflow`` has, which names users import from them, and where dflow_hpc has those.
+
+Not here: names that dflow_hpc has under dflow's own name; ``dflow_hpc/__init__.py`` lists them.
+
+The trap: any module answers for any known name, whatever its row says: the rows give ``from dflow import *`` its
+names, and tell a name that dflow has from a typing error.
+
+This module travels with the author's code: standard library only, valid Python 3.8.
+"""
+
+from typing import Dict, List
+
+_ROWS = {
+    "dflow": """S3Artifact DAG Executor RemoteExecutor ContainerExecutor AutonamedDict IfExpression InputArtifact
+        InputParameter Inputs OutputArtifact OutputParameter Outputs if_expression OPTemplate PythonScriptOPTemplate
+        ShellOPTemplate ScriptOPTemplate ContainerOPTemplate HTTPOPTemplate Resource SlurmJob SlurmJobTemplate
+        SlurmRemoteExecutor Step HookStep Task Steps argo_len argo_range argo_sequence argo_sum argo_concat
+        argo_enumerate copy_artifact copy_s3 download_artifact download_s3 upload_artifact upload_s3
+        path_list_of_artifact path_object_of_artifact s3_config config set_config set_s3_config Workflow Context
+        randstr LocalArtifact CustomArtifact HTTPArtifact DockerSecret LineageClient Secret query_workflows
+        query_archived_workflows ArgoStep ArgoWorkflow gen_code jsonpickle import_func""",
+    "dflow.python": """OP OPIO OPIOSign Artifact Parameter BigParameter NestedDict HDF5Datasets PythonOPTemplate Slices
+        TransientError FatalError upload_packages""",
+    "dflow.python.op": "OP",
+    "dflow.python.opio": """OPIO OPIOSign Artifact Parameter BigParameter NestedDict HDF5Dataset HDF5Datasets""",
+    "dflow.python.python_op_template": "PythonOPTemplate Slices TransientError FatalError upload_packages",
+    "dflow.config": "config s3_config set_config set_s3_config boolize nullable split_headers",
+    "dflow.common": """S3Artifact LocalArtifact HTTPArtifact CustomArtifact LineageClient import_func jsonpickle""",
+    "dflow.io": """IfExpression if_expression PVC InputArtifact InputParameter Inputs OutputArtifact OutputParameter
+        Outputs InputParameters InputArtifacts OutputParameters OutputArtifacts AutonamedDict ArgoVar""",
+    "dflow.op_template": """OPTemplate ScriptOPTemplate ShellOPTemplate PythonScriptOPTemplate ContainerOPTemplate
+        HTTPOPTemplate Secret get_k8s_client""",
+    "dflow.step": """Step HookStep ArgoRange ArgoSequence ArgoLen ArgoEnumerate ArgoSum ArgoConcat argo_len argo_range
+        argo_sequence argo_sum argo_concat argo_enumerate upload_python_packages""",
+    "dflow.steps": "Steps",
+    "dflow.dag": "DAG",
+    "dflow.task": "Task",
+    "dflow.executor": "Executor ContainerExecutor RemoteExecutor run_script",
+    "dflow.slurm": "SlurmJob SlurmJobTemplate SlurmRemoteExecutor",
+    "dflow.resource": "Resource",
+    "dflow.context": "Context",
+    "dflow.workflow": "Workflow DockerSecret query_workflows query_archived_workflows parse_repo get_argo_api_client",
+    "dflow.argo_objects": "ArgoObjectDict ArgoObjectList ArgoParameter ArgoStep ArgoWorkflow",
+    "dflow.code_gen": "gen_code",
+    "dflow.utils": """download_artifact upload_artifact copy_artifact download_s3 upload_s3 copy_s3 catalog_of_artifact
+        path_list_of_artifact path_object_of_artifact convert_dflow_list get_md5 flatten expand dict2list randstr
+        set_directory run_command StorageClient MinioClient""",
+}
+
+MODULES: Dict[str, List[str]] = {module: names.split() for module, names in _ROWS.items()}
+"""Module of dflow -> the names that users import from it."""
+
+ELSEWHERE: Dict[str, str] = {
+    "boolize": "dflow_hpc.config:boolize",
+    "nullable": "dflow_hpc.config:nullable",
+    "split_headers": "dflow_hpc.config:split_headers",
+    "ArgoVar": "dflow_hpc.model.refs:ArgoVar",
+    **{name: f"dflow_hpc.model.io:{name}" for name in ("InputParameters", "InputArtifacts")},
+    **{name: f"dflow_hpc.model.io:{name}" for name in ("OutputParameters", "OutputArtifacts")},
+    **{f"Argo{name}": f"dflow_hpc.model.loops:Argo{name}" for name in ("Range", "Sequence", "Len", "Enumerate")},
+    **{f"Argo{name}": f"dflow_hpc.model.loops:Argo{name}" for name in ("Sum", "Concat")},
+    "catalog_of_artifact": "dflow_hpc.storage.transfer:catalog_of_artifact",
+    "flatten": "dflow_hpc.op.catalog:flatten",
+    "expand": "dflow_hpc.op.catalog:expand",
+    **{name: f"dflow_hpc.compat.utils:{name}" for name in ("convert_dflow_list", "dict2list", "get_md5")},
+    **{name: f"dflow_hpc.compat.utils:{name}" for name in ("import_func", "jsonpickle", "run_command")},
+    "set_directory": "dflow_hpc.compat.utils:set_directory",
+}
+"""Name -> ``module:attribute``, of names that are not public in dflow_hpc."""
+
+_PLACE = "Give the step the name of a machine instead, `Step(..., executor='NAME')`, and describe that machine once."
+
+INSTEAD: Dict[str, str] = {
+    "RemoteExecutor": _PLACE,
+    "SlurmRemoteExecutor": _PLACE,
+    "SlurmJob": _PLACE,
+    "SlurmJobTemplate": _PLACE,
+    "ContainerExecutor": "Set `image` on the template and config['runtime'] to podman, docker or apptainer.",
+    "Resource": "A step that creates a Kubernetes object is not supported.",
+    "Context": "Subclass dflow_hpc.Executor and give it to the steps.",
+    "DockerSecret": "Name an existing secret of the cluster in `image_pull_secrets`.",
+    "LineageClient": "Lineage is not recorded; each run's journal says what came from what.",
+    "PVC": "Pass files as artifacts.",
+    "query_archived_workflows": "Use query_workflows().",
+    "gen_code": "Write the manifest with Workflow.to_yaml().",
+    "run_script": "Use an executor, or a ShellOPTemplate.",
+    "parse_repo": "Set s3_config.",
+    "get_argo_api_client": "Use the `argo` command.",
+    "get_k8s_client": "Use the `kubernetes` package.",
+    "upload_python_packages": "PythonOPTemplate(python_packages=...) and upload_packages do it.",
+    "ArgoObjectDict": "Query results answer to attributes by themselves.",
+    "ArgoObjectList": "Query results answer to attributes by themselves.",
+    "ArgoParameter": "Query results answer to attributes by themselves.",
+    "StorageClient": "Set s3_config.",
+    "MinioClient": "Set s3_config, and use upload_s3, download_s3 and copy_s3.",
+}
+"""Name that dflow has and dflow_hpc has not -> what to use."""
+
+WITHOUT: Dict[str, str] = {
+    "dflow.plugins": _PLACE,
+    "dflow.client": "Write the manifest with Workflow.to_dict().",
+    "dflow.util_ops": "continue_on_num_success and continue_on_success_ratio do it.",
+    "dflow.python.vendor": "Install typeguard.",
+    "dflow.python.utils": "It served dflow's generated scripts only.",
+    "dflow.context_syntax": "Use `with Workflow(...)`.",
+}
+"""Module that dflow has and dflow_hpc has not -> what to use."""
