@@ -80,6 +80,10 @@ class LocalStore:
             return os.path.join(run, "store"), rest
         return (os.path.join(self._others, first), rest) if rest else (self._others, first)
 
+    def full_key(self, key: str) -> str:
+        """Return the key: there are no prefixes here."""
+        return key
+
     def put(self, source: Union[str, Path], key: str, *, archive: str = "tar", move: bool = False) -> List[str]:
         """Store a file or a directory tree.
 

@@ -4,7 +4,10 @@ Keys are Argo's: ``<workflow>/<pod>/<name>.tgz`` for an archived artifact, a pre
 """
 
 from pathlib import Path
-from typing import Iterable, List, Optional, Protocol
+from typing import Any, Iterable, List, Optional, Protocol
+
+from dflow_hpc.config import config, is_local
+from dflow_hpc.errors import ConfigError
 
 
 class Store(Protocol):
@@ -28,6 +31,10 @@ class Store(Protocol):
         """
         ...
 
+    def full_key(self, key: str) -> str:
+        """Return the key as manifests need it: with the prefix that the settings demand."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Say whether there is an object, or anything below the prefix, ``key``."""
         ...
@@ -36,10 +43,33 @@ class Store(Protocol):
         """Return the keys below ``prefix``."""
         ...
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy an object, or all below a prefix."""
+    def copy(self, source: str, target: str, *, skip: Optional[str] = None) -> None:
+        """Copy an object, or all below a prefix; ``skip`` names an entry at its top that stays behind."""
         ...
 
     def delete(self, key: str) -> None:
         """Remove an object, or all below a prefix; one that is not there is no error."""
         ...
+
+
+def store_for(kind: Optional[str] = None, **settings: Any) -> Store:
+    """Return the store that the settings name.
+
+    Args:
+        kind: ``"local"``, ``"s3"``, or None: local for local runs, unless ``config["debug_s3"]``.
+        **settings: Replace settings of ``s3_config`` for this store.
+
+    Raises:
+        ConfigError: The kind, or a setting, is unknown.
+    """
+    if kind is None:
+        kind = "local" if is_local() and not config["debug_s3"] else "s3"
+    if kind == "local":
+        from dflow_hpc.storage.local import LocalStore
+
+        return LocalStore(config["debug_workdir"], config["debug_artifact_dir"])
+    if kind != "s3":
+        raise ConfigError(f"a store of kind {kind!r} was asked for; known are 'local' and 's3'")
+    from dflow_hpc.storage.objects import object_store
+
+    return object_store(**settings)

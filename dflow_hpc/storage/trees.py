@@ -259,7 +259,7 @@ def _seal_file(path: str, mode: int) -> None:
         os.chmod(path, sealed)
 
 
-def merge(source: str, target: str, last: str = "") -> List[str]:
+def merge(source: str, target: str, last: str = "", keep_existing: bool = False) -> List[str]:
     """Move the tree ``source`` into ``target`` on the same file system; ``source`` is used up.
 
     Each file appears whole (it is renamed). Several processes may merge into one target at a time.
@@ -268,6 +268,7 @@ def merge(source: str, target: str, last: str = "") -> List[str]:
         source: A directory.
         target: A directory, or a name that is free; its parent must exist.
         last: Name of the entry that is moved when all others are there: the catalogue, which names them.
+        keep_existing: Leave files alone that are there already.
 
     Returns:
         The files, relative to ``target``, that were there with another content and are replaced.
@@ -289,6 +290,8 @@ def merge(source: str, target: str, last: str = "") -> List[str]:
                 if entry.is_dir(follow_symlinks=False):
                     todo = deferred if path == last else stack
                     todo.append((entry.path, goal, path + "/"))
+                elif keep_existing and os.path.lexists(goal):
+                    continue
                 elif _rename_file(entry.path, goal):
                     replaced.append(path)
     return replaced
