@@ -73,10 +73,8 @@ def pack(source: str, writer: BinaryIO, *, kind: str = "tar", name: Optional[str
 
 
 def _pack_tar(source: str, writer: BinaryIO, top: str) -> None:
-    with (
-        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=writer, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-    ):
+    zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=writer, mtime=0)
+    with zipped, tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for path, name in _entries(source, top):
             info = tarfile.TarInfo(name)
             found = os.lstat(path)
