@@ -1,0 +1,196 @@
+"""Runs an author's program, or a manifest, as the commands ``run``, ``submit`` and ``retry`` do.
+
+The program runs in this process as ``__main__``, as ``python FILE`` would run it; only the engine that its
+``submit()`` gets is ours: it shows the run, sets the parameters of the command line, and remembers what was submitted.
+
+Trap: the module of the program must stay in ``sys.modules`` until the runs are over, because the bundle and the values
+of its classes are found through it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+import traceback
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dflow_hpc import hooks
+from dflow_hpc.compile import Compiled
+from dflow_hpc.config import config
+from dflow_hpc.engines.local.engine import LocalEngine
+from dflow_hpc.engines.local.rundir import RunDir
+from dflow_hpc.errors import EngineError, ManifestError, NotWhileLoading
+
+
+class ProgramEngine(LocalEngine):
+    """The local engine as a program gets it from the command line.
+
+    Args:
+        parameters: Values for the workflow's parameters, instead of those of the program.
+        detach: Runs go on in the background.
+        options: ``say`` and ``on_change`` of ``LocalEngine``.
+    """
+
+    def __init__(self, parameters: Mapping[str, str], detach: bool, **options: Any):
+        super().__init__(**options)
+        self._parameters = parameters
+        self._detach = detach
+        self.submitted: list[str] = []
+
+    def submit(self, compiled: Compiled, *, detach: bool = False, **options: Any) -> str:
+        """Submit with the parameters of the command line, and remember the run."""
+        manifest = with_parameters(compiled.manifest, self._parameters)
+        changed = Compiled(manifest, compiled.bundle, compiled.secrets, compiled.artifacts)
+        name = super().submit(changed, detach=detach or self._detach, **options)
+        self.submitted.append(name)
+        return name
+
+
+def with_parameters(manifest: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return a manifest with other values of its workflow parameters.
+
+    Raises:
+        ManifestError: There is no such parameter.
+    """
+    if not values:
+        return manifest
+    changed = copy.deepcopy(manifest)
+    declared = changed.get("spec", {}).get("arguments", {}).get("parameters") or []
+    by_name = {parameter["name"]: parameter for parameter in declared}
+    for name, value in values.items():
+        if name not in by_name:
+            raise ManifestError(
+                f"parameter {name!r} was set by -p; this workflow has {', '.join(sorted(by_name)) or 'no parameters'}. "
+                "In Python they are declared by Workflow(parameters={...}), in a manifest by spec.arguments.parameters."
+            )
+        by_name[name].pop("valueFrom", None)
+        by_name[name]["value"] = value
+    return changed
+
+
+def run_program(path: Path, argv: Sequence[str], engine: ProgramEngine) -> None:
+    """Run a Python program; if it makes one workflow and submits none, submit that.
+
+    Raises:
+        EngineError: It cannot be read, or there is nothing in it to run.
+        SystemExit: The program said so.
+    """
+    from dflow_hpc import compat
+
+    compat.install()
+    hooks.register("engine", lambda mode: engine if mode in ("debug", "local") else _other_engine(mode))
+    namespace = _execute(path, argv)
+    if engine.submitted:
+        return
+    from dflow_hpc.model.workflow import Workflow
+
+    found = [value for value in namespace.values() if isinstance(value, Workflow)]
+    if len(found) != 1:
+        raise EngineError(
+            f"{path} was to be run; it submitted nothing and holds {len(found)} workflows. "
+            "Call submit() on the one that is meant."
+        )
+    found[0].submit()
+
+
+def _other_engine(mode: str) -> Any:
+    from dflow_hpc.engines import engine_for
+
+    return engine_for(mode)
+
+
+def _execute(path: Path, argv: Sequence[str]) -> dict[str, Any]:
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"the program {path} was to be run; it cannot be read: {error.strerror}.") from error
+    module = types.ModuleType("__main__")
+    module.__file__ = str(path.resolve())
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    sys.argv = [str(path), *argv]
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        code = compile(source, str(path), "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102  the author's own program, which is what was asked for
+    except (SystemExit, KeyboardInterrupt, NotWhileLoading):
+        raise
+    except Exception as error:
+        _show(error, path)
+        raise SystemExit(2) from error
+    return module.__dict__
+
+
+def _show(error: BaseException, path: Path) -> None:
+    """Print an error of the program from its own first line on, without the lines of this command above it."""
+    from dflow_hpc.errors import DflowError
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(path):
+        trace = trace.tb_next
+    if isinstance(error, DflowError):
+        last = trace
+        while (
+            last is not None
+            and last.tb_next is not None
+            and "dflow_hpc" not in last.tb_next.tb_frame.f_code.co_filename
+        ):
+            last = last.tb_next
+        where = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}: " if last else ""
+        print(f"{where}{type(error).__name__}: {error}", file=sys.stderr)
+        return
+    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+
+
+def run_manifest(path: Path, engine: ProgramEngine) -> None:
+    """Run an Argo manifest: the Workflow in a YAML or JSON file, with the other objects that lie in it.
+
+    Raises:
+        ManifestError: It is none, or holds what this engine does not interpret.
+        ConfigError: It has containers, and no runtime was chosen.
+    """
+    from dflow_hpc.manifest.load import load_file
+
+    workflow, resources = load_file(path)
+    engine.submit(Compiled(workflow), resources=resources)
+
+
+def rebuild(run: RunDir) -> Callable[[], Compiled] | None:
+    """Return what compiles the program of a run again, or None where the run did not come from a program's file."""
+    origin = run.settings().get("origin")
+    if not origin:
+        return None
+    return lambda: _compile_again(run, origin)
+
+
+class _Capture:
+    """An engine that keeps what it is given, and ends the program there."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self.compiled: Compiled | None = None
+
+    def submit(self, compiled: Compiled, **_: Any) -> str:
+        metadata = compiled.manifest["metadata"]
+        if self._name.startswith(metadata.get("generateName") or metadata.get("name") or "\0"):
+            self.compiled = compiled
+        raise NotWhileLoading("the program is only compiled again")
+
+
+def _compile_again(run: RunDir, origin: Mapping[str, Any]) -> Compiled:
+    path = Path(origin["program"])
+    capture = _Capture(run.name)
+    hooks.register("engine", lambda _mode: capture)
+    config["mode"] = "debug"
+    with contextlib.suppress(NotWhileLoading), contextlib.chdir(origin["directory"]):
+        _execute(path, origin["argv"])
+    if capture.compiled is None:
+        raise EngineError(
+            f"the code of {run.name} was to be bundled anew; {path} does not submit that workflow any more. "
+            f"Keep the code that the run has: dflow-hpc retry --same-code {run.name}"
+        )
+    return capture.compiled

@@ -1,0 +1,154 @@
+"""``run`` and ``submit``: a Python program or an Argo manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dflow_hpc.cli.live import open_view
+from dflow_hpc.cli.look import output_option, print_workflow
+from dflow_hpc.cli.program import ProgramEngine, run_manifest, run_program
+from dflow_hpc.config import config, set_config
+from dflow_hpc.errors import EngineError
+
+_arguments = (
+    click.argument("file", type=click.Path(path_type=Path)),
+    click.argument("arguments", nargs=-1, type=click.UNPROCESSED),
+    click.option("-p", "--parameter", "texts", multiple=True, metavar="NAME=VALUE", help="A workflow parameter."),
+    click.option("--workdir", type=click.Path(file_okay=False), help="Directory for the run (default: here)."),
+    click.option("--workers", type=int, help="Steps that run at once (default: as many as cores)."),
+    click.option(
+        "--runtime",
+        type=click.Choice(["host", "podman", "docker", "apptainer"]),
+        help="How containers run; host ignores images and runs commands as you.",
+    ),
+)
+
+
+def _with_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
+    for decorate in reversed(_arguments):
+        function = decorate(function)
+    return function
+
+
+@click.command("run")
+@output_option
+@click.option("--plain", is_flag=True, help="Plain lines, although this is a terminal.")
+@_with_arguments
+def run_command(
+    file: Path,
+    arguments: tuple[str, ...],
+    texts: tuple[str, ...],
+    workdir: str | None,
+    workers: int | None,
+    runtime: str | None,
+    output: str,
+    plain: bool,
+) -> int:
+    """Run FILE (a Python program or an Argo manifest) on this machine and look on.
+
+    ARGUMENTS are the program's own; if they begin with a dash, write -- before them. The exit code is 0 only if every
+    workflow succeeded.
+    """
+    _settings(workdir, workers, runtime)
+    view = open_view(plain=plain)
+    engine = ProgramEngine(_pairs(texts), False, say=view.say, on_change=view.change)
+    try:
+        with _stdout_to_stderr(output != "text"):
+            code = _start(file, arguments, engine)
+    finally:
+        view.close()
+    return _report(engine, output, code)
+
+
+@click.command("submit")
+@_with_arguments
+def submit_command(
+    file: Path,
+    arguments: tuple[str, ...],
+    texts: tuple[str, ...],
+    workdir: str | None,
+    workers: int | None,
+    runtime: str | None,
+) -> int:
+    """Run FILE in the background, and print the names of its runs."""
+    _settings(workdir, workers, runtime)
+    engine = ProgramEngine(_pairs(texts), True)
+    code = _start(file, arguments, engine)
+    for name in engine.submitted:
+        click.echo(name)
+    return code
+
+
+def _settings(workdir: str | None, workers: int | None, runtime: str | None) -> None:
+    given = {"debug_workdir": workdir, "debug_pool_workers": workers, "runtime": runtime}
+    set_config(**{name: value for name, value in given.items() if value is not None})
+    # `run` and `submit` mean this machine unless the user's settings say otherwise; a program may still assign it.
+    if config.layer("mode") == "default":
+        set_config(mode="debug")
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    for text in texts:
+        if "=" not in text:
+            raise click.UsageError(f"-p {text!r} was given; what is needed is -p NAME=VALUE.")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _start(file: Path, arguments: tuple[str, ...], engine: ProgramEngine) -> int:
+    if file.suffix in (".yaml", ".yml", ".json"):
+        if arguments:
+            raise click.UsageError(
+                f"{' '.join(arguments)!r} follows {file}; a manifest takes parameters: -p NAME=VALUE."
+            )
+        run_manifest(file, engine)
+        return 0
+    if file.suffix != ".py" and not file.is_file():
+        raise EngineError(
+            f"{file} was to be run; there is no such file. A program (.py) or a manifest (.yaml) is needed."
+        )
+    try:
+        run_program(file, arguments, engine)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        click.echo(end.code, err=True)
+        return 1
+    return 0
+
+
+def _report(engine: ProgramEngine, output: str, code: int) -> int:
+    workflows = [engine.query(name) for name in engine.submitted]
+    if output != "text" and len(workflows) == 1:
+        print_workflow(workflows[0], output)
+    elif output != "text":
+        print_workflow({"apiVersion": "v1", "kind": "List", "items": workflows}, output)
+    else:
+        for workflow in workflows:
+            click.echo()
+            print_workflow(workflow, output)
+    failed = any(workflow["status"]["phase"] != "Succeeded" for workflow in workflows)
+    return code or (1 if failed else 0)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr(wanted: bool) -> Iterator[None]:
+    """Keep stdout for the JSON: what the program and its children print goes to stderr meanwhile."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
