@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / ".peers"
-PEER_PACKAGES = ("pydflow==1.8.134", "hera==7.1.0", "jobflow==0.4.0")
+PEER_PACKAGES = {"pydflow": "pydflow==1.8.134", "hera": "hera==7.1.0", "jobflow": "jobflow==0.4.0"}
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,13 @@ def compare(title: str, contestants: Sequence[Contestant], pairs: int, figure: s
         )
 
 
-def peers_python() -> str:
-    """Return the Python of the peers' environment, made the first time."""
-    python = PEERS / "bin" / "python"
-    if not (PEERS / ".ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
-        (PEERS / ".ready").touch()
+def peer_python(name: str) -> str:
+    """Return the Python of a peer's environment, made the first time. Each has its own: their pins contradict."""
+    home = PEERS / name
+    python = home / "bin" / "python"
+    if not (home / ".ready").exists():
+        print(f"making an environment for {name}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", PEER_PACKAGES[name]], check=True)
+        (home / ".ready").touch()
     return str(python)
