@@ -34,6 +34,8 @@ class LeafRequest:
     """Called with ``"n/m"`` when the leaf reports progress."""
     deadline: float | None = None
     """When it must have ended, in seconds since the epoch."""
+    timeout: float | None = None
+    """How long it may run once it really runs, in seconds: waiting for a worker does not count."""
 
 
 @dataclass
@@ -52,6 +54,8 @@ class Outcome:
     finished: float = 0.0
     notices: list[str] = field(default_factory=list)
     """What the user should know although it is no failure, such as processes that had to be ended."""
+    members: list[dict[str, Any]] = field(default_factory=list)
+    """Of a container set: ``{name, phase, message, started, finished}`` of each container, in the template's order."""
 
 
 class LeafHost(Protocol):

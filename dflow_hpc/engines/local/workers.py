@@ -1,0 +1,464 @@
+"""The local leaf host: it runs leaves through a zygote, at most so many at once, and answers for each of them.
+
+The engine awaits ``run(request)``. The host hands the leaf to the zygote, which keeps the limit and the order; when
+the leaf has ended it reads the leaf's record. A leaf that left none (killed, ``os._exit``) gets one here.
+
+Not here: what a leaf does (``leafrun.py``); which leaves there are (the interpreter).
+
+Trap: any of the engine, the zygote and a leaf can be killed at any instant. A leaf runs only if it has no record, and
+only after everything of an earlier life was ended (``end_leftovers``); a zygote that dies is started again, and what
+it ran is run again, under the same rule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dflow_hpc.engines.local import leafrun, leftovers, placement
+from dflow_hpc.engines.local.progress import ProgressWatch
+from dflow_hpc.errors import EngineError
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.leaf import LeafRequest, Outcome
+
+GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL. Argo gives 30; on one machine nobody waits for a network."""
+_LIVES = 3
+"""A leaf whose zygote was killed is started again, so often in all."""
+
+
+class _Running:
+    """A leaf in the hands of the zygote."""
+
+    def __init__(self, request: LeafRequest, root: Path, line: bytes):
+        self.request = request
+        self.root = root
+        self.line = line
+        self.done: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        """Its wait status; None when it never started."""
+        self.notices: list[str] = []
+        self.lives = 1
+        self.progress = ""
+        self.started = 0.0
+
+
+class LocalLeafHost:
+    """Runs leaves in processes of this machine.
+
+    Args:
+        run_dir: The run's directory; leaf directories lie in it.
+        workers: Leaves that run at once; None is one a core, -1 no limit.
+        store: Where artifacts are: ``{"workdir": ..., "artifact_dir": ...}`` of the local store.
+        code_dir: The extracted bundle, which holds the author's code.
+        records: The op records of the run, to be imported once, ahead of the leaves.
+        runtime: How foreign containers run: ``host`` (None), or a container runtime.
+        isolation: ``fork`` from the zygote, or ``spawn`` a fresh interpreter for each Python OP.
+        copy_method: How inputs are staged; None is the cheapest that is safe.
+        grace: Seconds between SIGTERM and SIGKILL when a leaf is ended.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        workers: int | None = None,
+        store: dict[str, Any],
+        code_dir: Path | None = None,
+        records: list[dict[str, Any]] | None = None,
+        runtime: str | None = None,
+        isolation: str = "fork",
+        copy_method: str | None = None,
+        grace: float = GRACE,
+    ):
+        self._run_dir = run_dir.resolve()
+        self._grace = grace
+        self._package_dir = str(Path(__file__).resolve().parents[3])
+        self._settings: dict[str, Any] = {
+            "engine": os.getpid(),
+            "workers": len(os.sched_getaffinity(0)) if workers is None else workers,
+            "store": store,
+            "code_dir": str(code_dir) if code_dir else None,
+            "records": records or [],
+            "runtime": runtime,
+            "isolation": isolation,
+            "copy_method": copy_method,
+            "progress_dir": str(self._run_dir / ".progress"),
+            "package_dir": self._package_dir,
+            "keep": [str(self._run_dir), self._package_dir, sys.prefix, sys.base_prefix, store["workdir"]],
+        }
+        self._placements = placement.Placements(self._settings["workers"])
+        self._directories: dict[str, str] = {}
+        self._running: dict[str, _Running] = {}
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._outbox: list[bytes] = []
+        self._progress = ProgressWatch(self._run_dir / ".progress")
+        self._closing = False
+        self._ready = False
+        self.notices: list[str] = []
+        """What the user should know that belongs to no single leaf."""
+
+    async def start(self) -> None:
+        """End what is left of an earlier life of the run, then start the zygote.
+
+        Raises:
+            EngineError: Something of an earlier life cannot be ended.
+        """
+        self.notices += [f"a process of an earlier life was ended: {text}" for text in end_leftovers(self._run_dir)]
+        self._progress.start(self._on_progress)
+        await self._start_zygote()
+
+    async def _start_zygote(self) -> None:
+        self._ready = False
+        ours, theirs = socket.socketpair()
+        lock = _take_lock(self._run_dir)
+        settings = os.memfd_create("settings")
+        os.write(settings, json.dumps({**self._settings, "lock_fd": lock}).encode())
+        os.lseek(settings, 0, os.SEEK_SET)
+        arguments = [self._package_dir, "zygote", str(theirs.fileno()), str(settings)]
+        try:
+            with (self._run_dir / "zygote.log").open("ab") as log:
+                self._zygote = subprocess.Popen(
+                    [sys.executable, "-c", leafrun.BOOT, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno(), settings, lock],
+                    env={**os.environ, leftovers.RUN_MARK: str(self._run_dir)},
+                    start_new_session=True,  # a Ctrl-C in the terminal is for the engine to hear
+                )
+        finally:
+            theirs.close()
+            os.close(settings)
+            os.close(lock)
+        self._pidfd = os.pidfd_open(self._zygote.pid)
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._reader = asyncio.create_task(self._read(reader))
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_zygote_end)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            while line := await reader.readline():
+                kind, node, *more = json.loads(line)
+                running = self._running.get(node)
+                if kind == "ready":
+                    self._ready = True
+                elif kind == "note":
+                    (running or self).notices.append(more[0])
+                elif running is None:
+                    continue
+                elif kind == "start":
+                    if not running.started:
+                        running.started = time.time()
+                        running.request.on_running()
+                elif not running.done.done():
+                    running.done.set_result(more[0])
+
+    def _on_zygote_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        if not self._closing:
+            self._recovery = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """Start the zygote again after it was killed, and run again what has no record."""
+        assert self._zygote and self._reader and self._writer  # noqa: S101  for mypy
+        status = self._zygote.wait()
+        await self._reader  # what it said before it died counts
+        self._drop_channel()
+        why = f"the process that starts leaves ended by itself ({_how(status)}; see {self._run_dir}/zygote.log)"
+        try:
+            self._end_former_life(why)
+            again = [running for running in self._running.values() if not running.done.done()]
+            for running in again:
+                running.lives += 1
+                running.notices.append(f"{why}; this leaf was started again")
+                if (running.root / leafrun.RECORD).exists():
+                    running.done.set_result(0)
+                elif running.lives > _LIVES:
+                    running.done.set_exception(EngineError(f"{why}, {_LIVES} times while this leaf ran"))
+            await self._start_zygote()
+            for running in again:
+                if not running.done.done():
+                    self._post(running.line)
+        except EngineError as error:
+            for running in self._running.values():
+                if not running.done.done():
+                    running.done.set_exception(error)
+
+    def _end_former_life(self, why: str) -> None:
+        end_leftovers(self._run_dir)
+        if not self._ready:
+            raise EngineError(f"leaves were to be started; {why}")
+
+    def _drop_channel(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    async def run(self, request: LeafRequest) -> Outcome:
+        """Run one leaf to its end; see ``LeafHost``. One that has a record is not run again.
+
+        Raises:
+            ConfigError: It asks for a machine that is unknown or that this version cannot use.
+        """
+        root = self.leaf_dir_for(request)
+        recorded = read_record(root)
+        if recorded is not None:
+            return recorded
+        place = self._placements.of(request.template)
+        line = _spec_line(request, root, place)
+        running = self._running[request.node_id] = _Running(request, root, line)
+        timer = None
+        if request.deadline is not None:
+            delay = max(0.0, request.deadline - time.time())
+            timer = asyncio.get_running_loop().call_later(delay, self._ask_to_end, request.node_id)
+        self._post(line)
+        try:
+            status = await asyncio.shield(running.done)
+            return self._outcome(running, status)
+        except asyncio.CancelledError:
+            self._ask_to_end(request.node_id)
+            await _until_done(running.done)
+            raise
+        except EngineError as error:
+            return Outcome("Error", str(error), {}, FailureClass.INFRA, running.started, time.time(), running.notices)
+        finally:
+            if timer:
+                timer.cancel()
+            self._running.pop(request.node_id, None)
+            self._progress.forget(request.node_id)
+
+    def _post(self, line: bytes) -> None:
+        """Send a line to the zygote; lines of one turn of the loop go in one write."""
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.append(line)
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            self._writer.write(b"".join(self._outbox))
+        self._outbox.clear()
+
+    def _ask_to_end(self, node_id: str) -> None:
+        self._post(json.dumps(["end", node_id, self._grace]).encode() + b"\n")
+
+    def _outcome(self, running: _Running, status: int | None) -> Outcome:
+        request = running.request
+        if status is None:
+            finished = time.time()
+            return Outcome("Failed", "timeout", {}, FailureClass.WALLTIME, finished, finished, running.notices)
+        outcome = read_record(running.root)
+        if outcome is None:
+            outcome = self._write_missing_record(running, status)
+        outcome.notices += running.notices
+        self._on_progress(request.node_id, self._progress.last(request.node_id))
+        return outcome
+
+    def _write_missing_record(self, running: _Running, status: int) -> Outcome:
+        """Say how a leaf ended that wrote no record, and write one for it."""
+        request = running.request
+        record = _death(request, status)
+        record.update(started=running.started, finished=time.time(), notices=[], members=[])
+        try:
+            leafrun.write_record(str(running.root), request.node_id, record)
+        except OSError as error:
+            record.update(
+                phase="Error",
+                message=f"wait: Error (exit code 64): the record of this step could not be written: {error}",
+                failure="INFRA",
+            )
+        return _as_outcome(record)
+
+    def _on_progress(self, node_id: str, text: str) -> None:
+        running = self._running.get(node_id)
+        if running is not None and text not in ("", running.progress):
+            running.progress = text
+            running.request.on_progress(text)
+
+    def leaf_dir_for(self, request: LeafRequest) -> Path:
+        """Return the leaf's directory: named by its key, else (or when another leaf has that name) by its node."""
+        node = request.node_id
+        key = _key(request)
+        name = self._directories.get(node)
+        if name is None:
+            name = key if key and self._directories.setdefault("key " + key, node) == node else node
+            if name == key and _node_of_record(self._run_dir / key) not in (None, node):
+                name = node
+            self._directories[node] = name
+        return self._run_dir / name
+
+    async def close(self) -> None:
+        """End all leaves that still run, and the zygote. Cancel what awaits ``run`` first."""
+        self._closing = True
+        self._progress.close()
+        if self._zygote is None:
+            return
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._flush()
+        if self._writer is not None:
+            self._writer.write_eof()
+        if self._reader is not None:
+            await self._reader
+        await asyncio.to_thread(self._zygote.wait)
+        self._drop_channel()
+
+
+def _how(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
+
+
+async def _until_done(done: asyncio.Future[int | None]) -> None:
+    """Wait for a leaf's end although this task is being cancelled, perhaps more than once."""
+    while not done.done():
+        with contextlib.suppress(asyncio.CancelledError, EngineError):
+            await asyncio.shield(done)
+
+
+def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> bytes:
+    template = request.template
+    if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
+        template = {key: value for key, value in template.items() if key not in ("script", "inputs")}
+    head = ["run", request.node_id, str(root), place.slots]
+    spec = {
+        "id": request.node_id,
+        "name": request.node_name,
+        "root": str(root),
+        "template": template,
+        "inputs": request.inputs,
+        "pod": request.pod_name,
+        "workflow": request.workflow_name,
+        "uid": request.workflow_uid,
+        "result": request.capture_result,
+        "deadline": request.deadline,
+        "setup": place.setup,
+    }
+    return f"{json.dumps(head)}\t{json.dumps(spec)}\n".encode()
+
+
+def _death(request: LeafRequest, status: int) -> dict[str, Any]:
+    """Describe the end of a leaf's process that left no record, from its wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    if request.deadline is not None and time.time() >= request.deadline:
+        code = 128 - code if code < 0 else code
+        return {
+            "phase": "Failed",
+            "message": leafrun.DEADLINE_TEXT,
+            "failure": "WALLTIME",
+            "outputs": {"exitCode": str(code)},
+        }
+    if code == leafrun.NO_RECORD:
+        return {
+            "phase": "Error",
+            "message": "wait: Error (exit code 64): the step ended without a record; its log says why",
+            "failure": "INFRA",
+        }
+    if code < 0:
+        from dflow_hpc.engines.local.commands import signal_text
+
+        text = f"the process was {signal_text(-code)}"
+        code = 128 - code
+    else:
+        text = f"the OP ended its process by itself (os._exit({code}) or a library's exit); no outputs were taken"
+    record = leafrun.failed(code, text)
+    record["outputs"] = {"exitCode": str(code)}
+    if code == 128 + signal.SIGKILL:
+        record["failure"] = "OOM" if _out_of_memory() else "APP"
+    return record
+
+
+def _out_of_memory() -> bool:
+    return False
+
+
+def _key(request: LeafRequest) -> str:
+    for parameter in request.inputs.get("parameters") or []:
+        if parameter["name"] == "dflow_key":
+            return str(parameter.get("value") or "")
+    return ""
+
+
+def _node_of_record(root: Path) -> str | None:
+    record = _load(root)
+    return None if record is None else str(record["node"])
+
+
+def _load(root: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads((root / leafrun.RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return record
+
+
+def read_record(leaf_dir: Path) -> Outcome | None:
+    """Return the outcome of the leaf that ran in a directory, or None if it has not ended for good."""
+    record = _load(leaf_dir)
+    return None if record is None else _as_outcome(record)
+
+
+def _as_outcome(record: dict[str, Any]) -> Outcome:
+    failure = record.get("failure")
+    return Outcome(
+        phase=record["phase"],
+        message=record.get("message", ""),
+        outputs=record.get("outputs") or {},
+        failure=FailureClass(failure) if failure else None,
+        started=record["started"],
+        finished=record["finished"],
+        notices=list(record.get("notices") or []),
+        members=list(record.get("members") or []),
+    )
+
+
+def forget_record(leaf_dir: Path) -> None:
+    """Remove a leaf's directory, so that the leaf runs again; for ``retry``."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(leaf_dir)
+
+
+def _take_lock(run_dir: Path) -> int:
+    """Take ``zygote.lock`` and return its descriptor: it stays locked while the zygote or any forked leaf lives.
+
+    Raises:
+        EngineError: Something of an earlier life still holds it.
+    """
+    fd = os.open(run_dir / "zygote.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise EngineError(
+            f"leaves of {run_dir} were to be started; a process of another life of this run still holds "
+            f"{run_dir}/zygote.lock and could not be found. `fuser -v {run_dir}/zygote.lock` names it; end it, and "
+            "resume."
+        ) from error
+    return fd
+
+
+def end_leftovers(run_dir: Path) -> list[str]:
+    """Make sure that no process of an earlier life of a run is left: the zygote, leaves, what they started.
+
+    Returns:
+        A description of each process that was ended.
+
+    Raises:
+        EngineError: They cannot be ended.
+    """
+    return leftovers.end_all(leftovers.belongs_to_run(str(run_dir.resolve())))
