@@ -1,0 +1,553 @@
+"""Inputs and outputs: parameters and artifacts of templates and steps, and the dicts that hold them.
+
+One class serves the declaration on a template (``OutputParameter(value_from_path=...)``) and the reference on a step
+(``step.outputs.parameters["x"]``); ``owner`` tells which.
+
+Not here: what a Python OP declares (``op/signs.py``); how all this is written in a manifest (``compile/``).
+
+Trap: a container names and binds what is put into it, so one declaration put into two templates belongs to the second.
+Step-bound ones are made by the step when first asked for.
+
+This module travels with the author's code: standard library only, valid Python 3.8.
+"""
+
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from dflow_hpc.config import config
+from dflow_hpc.errors import ModelError
+from dflow_hpc.model.checks import UnknownName, check_io_name, close, listed
+from dflow_hpc.model.refs import TEXT, ArgoVar, IfExpression
+
+BIG = "dflow_bigpar_"
+"""Prefix of the artifact that carries a big parameter."""
+
+_UNSET: Any = object()
+
+
+class _Owned:
+    """What parameters and artifacts share: a name, and the step or template that they belong to."""
+
+    name: Optional[str]
+    step: Any
+    template: Any
+    side = ""  # "inputs" or "outputs"
+    group = ""  # "parameters" or "artifacts"
+
+    def path_text(self) -> str:
+        """Return ``steps.a.outputs.parameters.x`` or ``inputs.parameters.x``: what stands between the braces."""
+        self._check_named()
+        prefix = "" if self.step is None else f"{self.step.kind}.{self.step.name}."
+        return f"{prefix}{self.side}.{self.group}.{self.name}"
+
+    def path_expr(self) -> str:
+        """Return the same for an expression, where names may hold ``-``."""
+        self._check_named()
+        prefix = "" if self.step is None else f"{self.step.kind}['{self.step.name}']."
+        return f"{prefix}{self.side}.{self.group}['{self.name}']"
+
+    def _check_named(self) -> None:
+        if self.name is None:
+            raise ModelError(
+                f"an {type(self).__name__} was used as a reference before it belonged to a template. Put it into `Inputs(...)`, "
+                f"`Outputs(...)` or a template's `.{self.side}.{self.group}` first."
+            )
+
+
+class _Parameter(_Owned, ArgoVar):
+    """A parameter: a declaration on a template, or a reference to it."""
+
+    group = "parameters"
+
+    def __init__(self, name: Optional[str], step: Any, template: Any, type: Any, save_as_artifact: bool):
+        self.name, self.step, self.template = name, step, template
+        self.type = type
+        self.save_as_artifact = save_as_artifact
+        self.kind = TEXT
+        self.sources = (self,)
+
+    @property
+    def expr(self) -> str:
+        return self.path_expr()
+
+    def __str__(self) -> str:
+        return f"{{{{{self.path_text()}}}}}"
+
+
+class InputParameter(_Parameter):
+    """A parameter that a template takes.
+
+    Args:
+        name: Its name; the container that it is put into names it.
+        step: The step that it belongs to, when it is a step's.
+        template: The template that declares it.
+        type: Python type of the value, when known.
+        save_as_artifact: Whether it is carried as a file (a *big* parameter), not as text in the manifest.
+        path: Not used; dflow's argument for a file in the container.
+        source: The value that a step gives it.
+        **kwargs: ``value``: the default, ``description``: a text, ``options`` and others are kept as attributes.
+    """
+
+    side = "inputs"
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        step: Any = None,
+        template: Any = None,
+        type: Any = None,
+        save_as_artifact: bool = False,
+        path: Optional[str] = None,
+        source: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name, step, template, type, save_as_artifact)
+        self.path = path
+        self.source = source
+        self.__dict__.update(kwargs)
+
+    @property
+    def expr(self) -> str:
+        if self.step is None:
+            return self.path_expr()
+        from dflow_hpc.model.refs import branch  # a step's input is what the step was given
+
+        return branch(self._given())
+
+    def __str__(self) -> str:
+        if self.step is None:
+            return f"{{{{{self.path_text()}}}}}"
+        from dflow_hpc.model.refs import constant_text
+
+        given = self._given()
+        return str(given) if isinstance(given, ArgoVar) else constant_text(given)
+
+    def _given(self) -> Any:
+        if not hasattr(self, "value"):
+            raise ModelError(
+                f"the input parameter {self.name!r} of step {self.step.name!r} was used as a reference, but the step gives it no value. "
+                "Give it in `Step(parameters=...)`."
+            )
+        return self.value
+
+
+class OutputParameter(_Parameter):
+    """A parameter that a template gives.
+
+    Args:
+        value_from_path: File from which a script template takes it.
+        value_from_parameter: Reference from which a Steps or DAG takes it.
+        name: Its name; the container that it is put into names it.
+        step: The step that it belongs to, when it is a reference to a step's output.
+        template: The template that declares it.
+        type: Python type of the value, when known.
+        global_name: Name under which the whole workflow publishes it.
+        value_from_expression: ``if_expression(...)`` or another expression from which a Steps or DAG takes it.
+        save_as_artifact: Whether it is carried as a file (a *big* parameter).
+        save_both: Accepted for dflow's sake; a big parameter is carried as a file only.
+        **kwargs: ``default``: taken when there is none, ``value``: a fixed one, ``description``.
+    """
+
+    side = "outputs"
+
+    def __init__(
+        self,
+        value_from_path: Optional[str] = None,
+        value_from_parameter: Any = None,
+        name: Optional[str] = None,
+        step: Any = None,
+        template: Any = None,
+        type: Any = None,
+        global_name: Optional[str] = None,
+        value_from_expression: Any = None,
+        save_as_artifact: bool = False,
+        save_both: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(name, step, template, type, save_as_artifact)
+        self.value_from_path = None if value_from_path is None else str(value_from_path)
+        self.value_from_parameter = value_from_parameter
+        self.value_from_expression = value_from_expression
+        self.global_name = global_name
+        self.save_both = save_both
+        self.__dict__.update(kwargs)
+
+    @property
+    def expr(self) -> str:
+        return self._looped("%s") or self.path_expr()
+
+    def __str__(self) -> str:
+        return self._looped("{{=%s}}") or f"{{{{{self.path_text()}}}}}"
+
+    def _looped(self, form: str) -> str:
+        """Return ``form`` around an expression that is ``[]`` when the loop that gives it had no item.
+
+        Argo defines no outputs for a loop of zero items, so the plain tag would reach its reader as it stands. The
+        test of the status also keeps the expression from being evaluated before the loop has run.
+        """
+        if self.step is None or not self.step.is_loop:
+            return ""
+        owner = f"{self.step.kind}['{self.step.name}']"
+        return form % (f"{owner}.status == 'Skipped' ? '[]' : {self.path_expr()}")
+
+
+class _Artifact(_Owned):
+    """An artifact: a declaration on a template, or a reference to it, or to a part of it."""
+
+    group = "artifacts"
+
+    def __init__(
+        self, name: Optional[str], step: Any, template: Any, path: Any, type: Any, archive: Any, optional: bool
+    ):
+        self.name, self.step, self.template = name, step, template
+        self.path = None if path is None else str(path)
+        if self.path in ("/", "/tmp"):  # noqa: S108  (the directories that the runner itself works in)
+            raise ModelError(
+                f"the artifact {name!r} was given the path {self.path!r}, which holds more than the artifact. Give a file or directory "
+                "of its own, such as '/tmp/data'."
+            )
+        self.type = type
+        self.archive = config["archive_mode"] if archive == "default" else archive
+        self.optional = optional
+        self.slice: Any = None
+        self.parent: Any = None
+        self._sub_path = ""
+
+    @property
+    def expr(self) -> str:
+        """The reference for an expression."""
+        return self.path_expr()
+
+    def __str__(self) -> str:
+        return f"{{{{{self.path_text()}}}}}"
+
+    def __repr__(self) -> str:
+        return str(self) if self.name is not None else object.__repr__(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a reference to one element of a list or dict artifact; ``key`` may be a parameter."""
+        if not isinstance(key, (int, str, ArgoVar)) or isinstance(key, bool):
+            raise ModelError(
+                f"{self}[{key!r}] was asked for; the elements of an artifact are found by an integer, a text or a parameter."
+            )
+        part = self._part()
+        part.slice = key if self.slice is None else f"{self.slice}.{key}"
+        return part
+
+    def __iter__(self) -> Any:  # without it Python would ask for [0], [1], ... for ever
+        raise ModelError(
+            f"the artifact {self} was iterated over; how many elements it has is known when the workflow runs. Slice a "
+            "step over it by `Slices(input_artifact=[...])`."
+        )
+
+    def sub_path(self, path: Any) -> Any:
+        """Return a reference to a file or directory inside the artifact.
+
+        Args:
+            path: Relative path; it may hold references.
+        """
+        part = self._part()
+        part._sub_path = f"{self._sub_path}/{path}" if self._sub_path else str(path)
+        return part
+
+    def _part(self) -> Any:
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        part.parent = self if self.parent is None else self.parent
+        return part
+
+
+class InputArtifact(_Artifact):
+    """An artifact that a template takes.
+
+    Args:
+        path: Where a script template finds it; Python OPs get their own.
+        name: Its name; the container that it is put into names it.
+        step: The step that it belongs to, when it is a step's.
+        template: The template that declares it.
+        optional: Whether the template runs without it.
+        type: Python type of the value, when known.
+        source: What the step gives it.
+        mode: Mode of the file (an integer such as ``0o755``).
+        sub_path: Path inside the source.
+        archive: ``"tar"``, ``None`` (as it is) or ``"default"`` (``config["archive_mode"]``).
+        save_as_parameter: Refused: dflow's way of keeping paths as a parameter.
+        **kwargs: Kept as attributes.
+    """
+
+    side = "inputs"
+
+    def __init__(
+        self,
+        path: Any = None,
+        name: Optional[str] = None,
+        step: Any = None,
+        template: Any = None,
+        optional: bool = False,
+        type: Any = None,
+        source: Any = None,
+        mode: Optional[int] = None,
+        sub_path: Optional[str] = None,
+        archive: Any = "default",
+        save_as_parameter: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(name, step, template, path, type, archive, optional)
+        if save_as_parameter:
+            raise ModelError(
+                f"InputArtifact({name!r}) was given save_as_parameter=True, which is not supported. Use a Parameter."
+            )
+        self.source = source
+        self.mode = mode
+        self._sub_path = sub_path or ""
+        self.__dict__.update(kwargs)
+
+
+class OutputArtifact(_Artifact):
+    """An artifact that a template gives.
+
+    Args:
+        path: File or directory that a script template leaves.
+        _from: Reference from which a Steps or DAG takes it.
+        name: Its name; the container that it is put into names it.
+        step: The step that it belongs to, when it is a reference to a step's output.
+        template: The template that declares it.
+        type: Python type of the value, when known.
+        save: An ``S3Artifact`` (or a list with one) that says under which key it is stored.
+        archive: ``"tar"``, ``None`` (as it is) or ``"default"`` (``config["archive_mode"]``).
+        global_name: Name under which the whole workflow publishes it.
+        from_expression: ``if_expression(...)`` from which a Steps or DAG takes it.
+        optional: Whether it may be missing.
+        **kwargs: Kept as attributes.
+    """
+
+    side = "outputs"
+
+    def __init__(
+        self,
+        path: Any = None,
+        _from: Any = None,
+        name: Optional[str] = None,
+        step: Any = None,
+        template: Any = None,
+        type: Any = None,
+        save: Any = None,
+        archive: Any = "default",
+        global_name: Optional[str] = None,
+        from_expression: Any = None,
+        optional: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(name, step, template, path, type, archive, optional)
+        self._from = _from
+        self.from_expression = from_expression
+        self.save: List[Any] = [] if save is None else list(save) if isinstance(save, (list, tuple)) else [save]
+        self.global_name = global_name
+        self.__dict__.update(kwargs)
+
+    def pvc(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: passing an artifact through a volume while its step still runs needs Kubernetes.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(
+            f"the output artifact {self.name!r} was asked for a volume (pvc) for asynchronous passing, which is not supported. "
+            "Let the consumer take the artifact when the step has ended."
+        )
+
+
+class AutonamedDict(Dict[str, Any]):
+    """A dict of parameters or artifacts that names and binds what is put into it.
+
+    Args:
+        *args: As for ``dict``.
+        step: The step that its members belong to.
+        template: The template that declares them.
+        **kwargs: As for ``dict``.
+    """
+
+    item: Any = None
+    """The class that a value given in place of a declaration becomes, where there is one."""
+
+    def __init__(self, *args: Any, step: Any = None, template: Any = None, **kwargs: Any):
+        super().__init__()
+        self.step, self.template = step, template
+        self.update(*args, **kwargs)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        check_io_name(name, f"a parameter or artifact of {self._owner()}")
+        if not isinstance(value, _Owned):
+            value = self._declaration(name, value)
+        value.name, value.step, value.template = name, self.step, self.template
+        super().__setitem__(name, value)
+
+    def _declaration(self, name: str, value: Any) -> Any:
+        raise ModelError(
+            "{!r} of {} was set to {!r}; it takes a declaration such as `{}(...)`.".format(
+                name, self._owner(), value, self.item.__name__ if self.item else "InputParameter"
+            )
+        )
+
+    def __missing__(self, name: str) -> Any:
+        raise UnknownName(f"{name!r} was asked for; {self._owner()} has {listed(self)}{close(str(name), self)}.")
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Put several in, as ``dict.update`` does."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return the member ``name``, putting ``default`` in if there is none."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def bind(self, step: Any, template: Any) -> None:
+        """Let all members belong to a step or template."""
+        self.step, self.template = step, template
+        for value in self.values():
+            value.step, value.template = step, template
+
+    def _owner(self) -> str:
+        if self.step is not None:
+            return f"step {self.step.name!r}"
+        name = getattr(self.template, "name", None)
+        return f"template {name!r}" if name else "this container"
+
+
+class InputParameters(AutonamedDict):
+    """The input parameters of a template or step; a constant put in is a declaration with that default."""
+
+    item = InputParameter
+
+    def _declaration(self, name: str, value: Any) -> Any:
+        return InputParameter(value=value)
+
+
+class InputArtifacts(AutonamedDict):
+    """The input artifacts of a template or step."""
+
+    item = InputArtifact
+
+
+class OutputParameters(AutonamedDict):
+    """The output parameters of a template or step."""
+
+    item = OutputParameter
+
+
+class OutputArtifacts(AutonamedDict):
+    """The output artifacts of a template or step."""
+
+    item = OutputArtifact
+
+
+class _Side:
+    """Inputs or outputs: ``.parameters`` and ``.artifacts``; a plain dict may be assigned to either."""
+
+    _parameters_class: Any = AutonamedDict
+    _artifacts_class: Any = AutonamedDict
+
+    def __init__(
+        self,
+        parameters: Optional[Mapping[str, Any]] = None,
+        artifacts: Optional[Mapping[str, Any]] = None,
+        step: Any = None,
+        template: Any = None,
+    ):
+        self.step, self.template = step, template
+        self.parameters = parameters or {}
+        self.artifacts = artifacts or {}
+
+    @property
+    def parameters(self) -> Any:
+        """The parameters, by name."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, value: Mapping[str, Any]) -> None:
+        self._parameters = self._parameters_class(_mapping(value), step=self.step, template=self.template)
+
+    @property
+    def artifacts(self) -> Any:
+        """The artifacts, by name."""
+        return self._artifacts
+
+    @artifacts.setter
+    def artifacts(self, value: Mapping[str, Any]) -> None:
+        self._artifacts = self._artifacts_class(_mapping(value), step=self.step, template=self.template)
+
+    def bind(self, step: Any = None, template: Any = None) -> None:
+        """Let all members belong to a step or template."""
+        self.step, self.template = step, template
+        self._parameters.bind(step, template)
+        self._artifacts.bind(step, template)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    raise ModelError(f"parameters or artifacts were set to {value!r}; they are a dict, name to declaration.")
+
+
+class Inputs(_Side):
+    """What a template takes.
+
+    Args:
+        parameters: Name -> ``InputParameter``.
+        artifacts: Name -> ``InputArtifact``.
+        step: The step that they belong to.
+        template: The template that declares them.
+    """
+
+    _parameters_class = InputParameters
+    _artifacts_class = InputArtifacts
+
+
+class Outputs(_Side):
+    """What a template gives.
+
+    Args:
+        parameters: Name -> ``OutputParameter``.
+        artifacts: Name -> ``OutputArtifact``.
+        step: The step that they belong to.
+        template: The template that declares them.
+    """
+
+    _parameters_class = OutputParameters
+    _artifacts_class = OutputArtifacts
+
+
+def parameter_refs(value: Any) -> Iterable[_Parameter]:
+    """Yield every parameter that ``value`` reads: itself, in an expression, or inside a dict or list."""
+    if isinstance(value, ArgoVar):
+        for source in value.sources:
+            if isinstance(source, _Parameter):
+                yield source
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from parameter_refs(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from parameter_refs(item)
+
+
+def artifact_refs(value: Any) -> Iterable[_Artifact]:
+    """Yield every artifact reference that ``value`` holds, also inside lists, dicts and ``if_expression``."""
+    if isinstance(value, _Artifact):
+        yield value
+    elif isinstance(value, IfExpression):
+        for item in value.branches:
+            yield from artifact_refs(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from artifact_refs(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from artifact_refs(item)
+
+
+def default_of(parameter: Any) -> Tuple[bool, Any]:
+    """Return ``(has a default value, the value)`` of a declared input parameter."""
+    value = getattr(parameter, "value", _UNSET)
+    return (False, None) if value is _UNSET else (True, value)
