@@ -168,14 +168,20 @@ class _Builder:
         top, packages = file.parent, prefix.rstrip("/")
         while "/" in packages and (top / "__init__.py").is_file() and (top.parent / "__init__.py").is_file():
             top, packages = top.parent, packages.rpartition("/")[0]
-        if root / prefix == file.parent:
-            self._add_root(root, packages and packages + "/")
+        if root / prefix != file.parent:
+            return  # its name does not tell its place, so nothing tells what belongs to it
+        if (top / "__init__.py").is_file():
+            self._gathered.add_tree(top, f"{packages}/")
+            self._add_root(root)
+        else:
+            self._add_root(root, prefix)
 
-    def _add_root(self, root: Path, prefix: str) -> None:
+    def _add_root(self, root: Path, beside: str | None = None) -> None:
+        """Search ``root`` for modules; with ``beside``, a prefix or empty, take the files in that directory of it."""
         if root not in self._roots:
             self._roots.append(root)
-        if (root / prefix, prefix) not in self._walks:
-            self._walks.append((root / prefix, prefix))
+        if beside is not None and (root / beside, beside) not in self._walks:
+            self._walks.append((root / beside, beside))
 
     def _add_to_notebook(self, name: str, shell: Any) -> bool:
         """Add a name to the script made of cells; say whether the cells tell where it comes from."""
