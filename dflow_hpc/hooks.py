@@ -11,6 +11,9 @@ This module travels with the author's code: standard library only, valid Python 
 import importlib
 from typing import Any, Callable, Dict, Union
 
+NO_CONTEXT = object()
+"""What the hook ``call_op`` returns when no ``with Workflow()/Steps()/DAG()`` is open: the OP runs here and now."""
+
 _registered: Dict[str, Union[str, Callable[..., Any]]] = {}
 
 
