@@ -89,11 +89,11 @@ class _Builder:
     def entry(self, op: type | object) -> dict[str, Any]:
         """Return where ``op`` will be found, and note what must be carried for that."""
         cls = op if isinstance(op, type) else type(op)
-        module_name, name = _address(cls)
-        module = sys.modules.get(module_name)
+        name = cls.__qualname__
+        module = sys.modules.get(cls.__module__)
         if "<locals>" in name or module is None or not _leads_to(module, name, cls):
             return self._pickle(cls, module)
-        if module_name != "__main__":
+        if cls.__module__ != "__main__":
             return self._module(module, name)
         shell = _shell()
         if shell is not None and vars(module) is shell.user_ns:
@@ -170,7 +170,7 @@ class _Builder:
             top, packages = top.parent, packages.rpartition("/")[0]
         if root / prefix != file.parent:
             return  # its name does not tell its place, so nothing tells what belongs to it
-        if (top / "__init__.py").is_file():
+        if packages and (top / "__init__.py").is_file():
             self._gathered.add_tree(top, f"{packages}/")
             self._add_root(root)
         else:
@@ -225,20 +225,11 @@ class _Builder:
         return {"kind": "pickle", "file": name, "python": _PYTHON}
 
 
-def _address(cls: type) -> tuple[str, str]:
-    """Return module and dotted name under which a class, or the function that it was made from, is found."""
-    function = getattr(cls, "func", None)
-    function = getattr(function, "__func__", function)
-    if isinstance(function, FunctionType):
-        return function.__module__, function.__qualname__
-    return cls.__module__, cls.__qualname__
-
-
 def _leads_to(module: ModuleType, name: str, cls: type) -> bool:
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    return found is cls or type(found) is cls
+    return found is cls or type(found) is cls  # `@OP.function` leaves an instance under the function's name
 
 
 def _defined_in(cls: type, file: Path) -> bool:

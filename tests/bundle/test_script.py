@@ -184,6 +184,32 @@ def test_a_script_of_a_package_keeps_its_relative_imports(author, other_side):
     assert other_side.result(made, "print(load(entries[0])().execute())") == "6"
 
 
+def test_function_ops_and_shadowed_names(author, other_side):
+    author.write({
+        "job.py": """
+            from dflow_hpc import OP
+            from submitting import submit
+            BASE = 1
+            @OP.function
+            def add(n: int) -> {"m": int}:
+                return {"m": n + BASE}
+            class Op:
+                func = print
+                def execute(self):
+                    return "the first"
+            old, Op = Op, type("Op", (), {})
+            submit(add, type(add), old)
+        """
+    })  # fmt: skip
+    made = author.run(str(author.directory / "job.py"))
+    assert made["entries"][:2] == [{"kind": "script", "file": "job.py", "name": "add"}] * 2
+    assert made["entries"][2]["kind"] == "pickle"
+    program = """
+        print(load(entries[0])().execute({"n": 4}), load(entries[2])().execute(), load(entries[0]).__module__)
+    """
+    assert other_side.result(made, program) == "{'m': 5} the first __main__"
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [
