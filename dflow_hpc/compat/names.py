@@ -97,7 +97,7 @@ INSTEAD: Dict[str, str] = {
 """Name that dflow has and dflow_hpc has not -> what to use."""
 
 WITHOUT: Dict[str, str] = {
-    "dflow.plugins": _PLACE,
+    "dflow.plugins": f"For a cluster: {_PLACE} The services of the other plugins are not supported.",
     "dflow.client": "Write the manifest with Workflow.to_dict().",
     "dflow.util_ops": "continue_on_num_success and continue_on_success_ratio do it.",
     "dflow.python.vendor": "Install typeguard.",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 
-def run_command(  # noqa: PLR0917  (dflow's signature)
+def run_command(
     cmd: Union[str, Sequence[str]],
     raise_error: bool = True,
     input: Optional[str] = None,

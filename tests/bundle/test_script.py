@@ -74,6 +74,33 @@ def test_the_script_as_the_command_line_runs_it(author):
     assert "helpers/offset.dat" in made["code"]
 
 
+def test_a_script_of_dflow_finds_dflow_on_the_other_side(author, other_side):
+    author.write({
+        "job.py": """
+            from dflow.python import OP, OPIO, Parameter
+            from dflow.utils import run_command
+            from submitting import submit
+            class Op(OP):
+                @classmethod
+                def get_input_sign(cls):
+                    return {"n": Parameter(int)}
+                @classmethod
+                def get_output_sign(cls):
+                    return {"m": Parameter(str)}
+                @OP.exec_sign_check
+                def execute(self, op_in):
+                    return OPIO({"m": run_command(["echo", str(op_in["n"])])[1]})
+            submit(Op)
+        """
+    })  # fmt: skip
+    script = str(author.directory / "job.py")
+    program = "import runpy, sys; from dflow_hpc import compat; compat.install(); sys.path[0] = {!r}; "
+    program = program.format(str(author.directory)) + f"runpy.run_path({script!r}, {{}}, '__main__')"
+    made = author.run("-c", program)
+    assert "lib/dflow_hpc/compat/utils.py" in made["files"]
+    assert other_side.result(made, "print(load(entries[0])().execute({'n': 3}))") == "{'m': '3\\n'}"
+
+
 def test_definitions_below_the_submission_are_found(author, other_side):
     author.write({
         "two.py": """

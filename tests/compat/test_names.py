@@ -1,0 +1,135 @@
+"""dflow's import names: each module and each name answers, or says what to use; installed packages are left alone.
+
+The finder stays for the life of a process, so what installs it runs in a process of its own.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+import dflow_hpc
+from dflow_hpc.compat import names, utils
+
+
+def python(program, *, cwd, expect=0):
+    done = subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == expect, done.stderr
+    return done.stdout
+
+
+ALL_NAMES = """
+import importlib, json
+from dflow_hpc.compat import install, names
+assert install() and install()
+result = {"answered": [], "refused": []}
+for module, listed in names.MODULES.items():
+    for name in listed:
+        try:
+            getattr(importlib.import_module(module), name)
+            result["answered"].append(f"{module}.{name}")
+        except ImportError as error:
+            assert f"{name} was asked of {module}; dflow_hpc has no counterpart of it." in str(error), error
+            result["refused"].append(name)
+print(json.dumps(result))
+"""
+
+
+def test_every_name_of_dflow_answers_or_says_what_to_use(tmp_path):
+    result = json.loads(python(ALL_NAMES, cwd=tmp_path))
+    assert set(result["refused"]) == set(names.INSTEAD)
+    assert len(result["answered"]) > 100
+
+
+def test_the_tables_agree_with_the_public_names():
+    listed = {name for row in names.MODULES.values() for name in row}
+    assert not names.INSTEAD.keys() & {*dflow_hpc.__all__, *names.ELSEWHERE}
+    assert names.INSTEAD.keys() | names.ELSEWHERE.keys() <= listed
+    assert listed <= {*dflow_hpc.__all__, *names.ELSEWHERE, *names.INSTEAD}
+
+
+IMPORTS = """
+from dflow_hpc.compat import install
+install()
+from dflow import *
+from dflow import config, set_config
+from dflow.config import config as same, s3_config
+import dflow.config
+import dflow.utils
+import dflow_hpc
+import dflow_hpc.python
+from dflow.python import OP, upload_packages
+from dflow.python.opio import HDF5Dataset
+assert Step is dflow.step.Step is dflow_hpc.Step
+assert config is same is dflow.config is dflow_hpc.config
+assert OP is dflow_hpc.OP is dflow_hpc.python.OP is dflow.python.op.OP
+assert dflow.utils.flatten({"a": [1]}) == {"a.0": 1}
+set_config(mode="debug")
+assert dflow.config["mode"] == "debug"
+for statement in (
+    "from dflow import SlurmRemoteExecutor",
+    "from dflow.plugins.dispatcher import DispatcherExecutor",
+    "from dflow import Stepp",
+    "import dflow.nothing",
+):
+    try:
+        exec(statement)
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_import_statements_of_dflow_scripts(tmp_path):
+    lines = python(IMPORTS, cwd=tmp_path).splitlines()
+    assert "Step(..., executor='NAME')" in lines[0]
+    assert "dflow.plugins was imported" in lines[1]
+    assert "Step(..., executor='NAME')" in lines[1]
+    assert "cannot import name 'Stepp' from 'dflow'" in lines[2]
+    assert "No module named 'dflow.nothing'" in lines[3]
+
+
+def test_an_installed_dflow_stays_unless_asked(tmp_path):
+    (tmp_path / "dflow").mkdir()
+    (tmp_path / "dflow" / "__init__.py").write_text("WHO = 'theirs'\n")
+    program = (
+        "from dflow_hpc.compat import install; print(install({force})); import dflow; print(dflow.__spec__.origin)"
+    )
+    theirs = f"False\n{tmp_path}/dflow/__init__.py\n"
+    assert python(program.format(force=""), cwd=tmp_path) == theirs
+    assert python(program.format(force="force=True"), cwd=tmp_path) == "True\ndflow_hpc.compat\n"
+
+
+def test_a_plain_directory_called_dflow_is_nobodys(tmp_path):
+    (tmp_path / "dflow").mkdir()
+    program = "from dflow_hpc.compat import install; print(install()); from dflow import Step; print(Step.__module__)"
+    assert python(program, cwd=tmp_path) == "True\ndflow_hpc.model.step\n"
+
+
+def test_run_command(tmp_path):
+    assert utils.run_command("echo a b") == (0, "a b\n", "")
+    assert utils.run_command(["sh", "-c", "echo e >&2; exit 3"], raise_error=False) == (3, "", "e\n")
+    assert utils.run_command("echo a | cat", shell=True)[1] == "a\n"
+    assert utils.run_command("cat", input="zz")[1] == "zz"
+    assert utils.run_command(["echo", "a  b"], try_bash=True, login=False)[1] == "a  b\n"
+    assert utils.run_command("pwd", cwd=tmp_path)[1] == f"{tmp_path}\n"
+    with pytest.raises(AssertionError, match=r"ended with exit code 3:\ne\n"):
+        utils.run_command(["sh", "-c", "echo e >&2; exit 3"])
+
+
+def test_small_helpers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with utils.set_directory("new", mkdir=True) as there:
+        assert there == tmp_path / "new" == there.cwd()
+    assert there.cwd() == tmp_path
+    assert utils.dict2list({"0": {"1": 5}, "2": {"a": 1}}) == [[None, 5], None, {"a": 1}]
+    stacked = [{"dflow_list_item": "x", "order": 1}, {"dflow_list_item": "y", "order": 0}]
+    assert utils.convert_dflow_list(stacked) == ["y", "x"]
+    (tmp_path / "file").write_text("abc")
+    assert utils.get_md5("file") == "900150983cd24fb0d6963f7d28e17f72"
+    assert utils.import_func("os.path.join") is importlib.import_module("os").path.join
+    with pytest.raises(ModuleNotFoundError, match="no module nowhere"):
+        utils.import_func("nowhere.at.all")
+    text = utils.jsonpickle.dumps({(1, 2): 3})
+    assert utils.jsonpickle.loads(text) == {(1, 2): 3}
