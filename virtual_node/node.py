@@ -1,0 +1,91 @@
+"""The objects by which a cluster shows itself to Kubernetes: a Node and its Lease, as plain data.
+
+Pure functions from what the scheduler has to what the API server wants; sending them is somebody else's.
+
+Trap: a node without allocatable ``pods``, ``cpu`` and ``memory`` gets no pod, whatever its capacity says.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+LEASE_SECONDS = 40
+"""How long the control plane waits for the next renewal (the kubelet's own default)."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a machine's partitions or queues offer together."""
+
+    cpus: int
+    memory: int
+    """Bytes."""
+    gpus: int = 0
+    pods: int = 1000
+    """Jobs that may be in the queue at once."""
+
+
+def node_object(name: str, machine: str, capacity: Capacity, address: str, port: int) -> dict[str, Any]:
+    """Return the Node to create.
+
+    Args:
+        name: The node's name.
+        machine: The profile behind it.
+        capacity: What it offers.
+        address: The InternalIP at which the API server finds our endpoint.
+        port: Port of that endpoint; 10250 would be another kubelet's.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "type": "virtual-kubelet",
+                "dflow-hpc/machine": machine,
+            },
+        },
+        "spec": {"taints": [{"key": "virtual-kubelet.io/provider", "value": "dflow-hpc", "effect": "NoSchedule"}]},
+        "status": node_status(capacity, address, port, ready=True, reason="MachineReachable", message=""),
+    }
+
+
+def node_status(
+    capacity: Capacity, address: str, port: int, *, ready: bool, reason: str, message: str, now: datetime | None = None
+) -> dict[str, Any]:
+    """Return the Node's status; ``reason`` and ``message`` tell the truth about the login host."""
+    resources = {"cpu": str(capacity.cpus), "memory": str(capacity.memory), "pods": str(capacity.pods)}
+    if capacity.gpus:
+        resources["nvidia.com/gpu"] = str(capacity.gpus)
+    return {
+        "capacity": resources,
+        "allocatable": dict(resources),
+        # Only InternalIP: the API server would try a Hostname first, which nothing resolves.
+        "addresses": [{"type": "InternalIP", "address": address}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True" if ready else "False",
+                "reason": reason,
+                "message": message,
+                "lastHeartbeatTime": (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        ],
+    }
+
+
+def lease_object(name: str, now: datetime) -> dict[str, Any]:
+    """Return the Lease whose renewal keeps the node Ready; its time has microseconds."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": "kube-node-lease"},
+        "spec": {
+            "holderIdentity": name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        },
+    }
