@@ -57,7 +57,7 @@ def test_other_pods_are_none_of_ours():
 def test_a_pod_of_argo_without_a_template_is_an_error_that_says_so():
     broken = pod()
     broken["spec"]["initContainers"][0]["env"] = []
-    with pytest.raises(ManifestError, match="wf-main-1.*no ARGO_TEMPLATE"):
+    with pytest.raises(ManifestError, match=r"wf-main-1.*no ARGO_TEMPLATE"):
         argo_pod.read(broken)
 
 
