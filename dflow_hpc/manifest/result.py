@@ -297,7 +297,7 @@ class ArgoWorkflow(ArgoObjectDict):
                 queue.append(child)
         return list(found)
 
-    def get_step(  # noqa: PLR0917  (the order of dflow)
+    def get_step(
         self,
         name: Filter = None,
         key: Filter = None,

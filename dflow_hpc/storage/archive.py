@@ -61,7 +61,7 @@ def pack(source: str, writer: BinaryIO, *, kind: str = "tar", name: Optional[str
         name: The top entry; None is the basename of ``source``.
 
     Raises:
-        StorageError: The kind is unknown, or a special file is in the tree.
+        StorageError: The kind is unknown, or the tree has a special file or a link that leads out.
     """
     top = name or os.path.basename(os.path.abspath(source))
     if kind == "tar":
@@ -73,6 +73,7 @@ def pack(source: str, writer: BinaryIO, *, kind: str = "tar", name: Optional[str
 
 
 def _pack_tar(source: str, writer: BinaryIO, top: str) -> None:
+    root = os.path.realpath(source)
     zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=writer, mtime=0)
     with zipped, tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for path, name in _entries(source, top):
@@ -84,19 +85,31 @@ def _pack_tar(source: str, writer: BinaryIO, top: str) -> None:
                 tar.addfile(info)
             elif stat.S_ISLNK(found.st_mode):
                 info.type = tarfile.SYMTYPE
-                info.linkname = os.readlink(path)
+                info.linkname = _link(path, root)
                 tar.addfile(info)
             elif stat.S_ISREG(found.st_mode):
                 info.size = found.st_size
                 with open(path, "rb") as file:
                     tar.addfile(info, file)
             else:
-                raise StorageError(f"cannot archive {path}: it is neither a file, a directory nor a link")
+                raise trees.special(path)
+
+
+def _link(path: str, root: str) -> str:
+    text = trees.link_text(path, root)
+    if text is None:
+        raise trees.leads_out(path, root)
+    return text
 
 
 def _pack_zip(source: str, writer: BinaryIO, top: str) -> None:
     with zipfile.ZipFile(writer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        root = os.path.realpath(source)
         for path, name in _entries(source, top):
+            if path != source and os.path.islink(
+                path
+            ):  # a zip has no links that every reader knows: it gets the content
+                _link(path, root)
             mode = os.stat(path).st_mode
             info = zipfile.ZipInfo(name + ("/" if stat.S_ISDIR(mode) else ""), _EPOCH)
             info.external_attr = mode << 16

@@ -116,6 +116,7 @@ class LocalStore:
                     if error.errno != errno.EXDEV:
                         raise
                 else:
+                    trees.remove(path)  # the directories that a merge leaves
                     return _clash_notice(key, replaced)
             staged = os.path.join(staging, "object")
             trees.clone(path, staged, trees.Cloner(trees.INDEPENDENT), follow=False)

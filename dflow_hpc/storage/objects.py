@@ -220,7 +220,14 @@ class ObjectStore:
     def exists(self, key: str) -> bool:
         """Say whether there is an object, or anything below the prefix, ``key``."""
         name = self.full_key(key)
-        return any(found in (name, name + "/") or found.startswith(name + "/") for found in self.client.list(name))
+        return self._is_object(name) or self._any_below(name + "/")
+
+    def _any_below(self, prefix: str) -> bool:
+        # Some servers go on listing directories for a while after the last object below them is gone.
+        found = self.client.list(prefix)
+        return any(not key.endswith("/") for key in found) or any(
+            self._any_below(key) for key in found if key.endswith("/") and key != prefix
+        )
 
     def list(self, prefix: str, recursive: bool = False) -> List[str]:
         """Return the keys below a prefix, sorted; where not ``recursive``, directories end in ``/``.
@@ -274,7 +281,7 @@ def _files(root: str) -> Iterable[Tuple[str, Optional[str]]]:
                 yield place + name, path
                 continue
             if trees.link_text(path, real) is None:
-                raise StorageError(f"cannot store the link {path} -> {os.readlink(path)}: it leads out of {root}")
+                raise trees.leads_out(path, real)
             if os.path.isdir(path):
                 raise StorageError(
                     f"cannot store the link {path} -> {os.readlink(path)}: S3 has no links to directories. "

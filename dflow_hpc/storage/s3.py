@@ -88,7 +88,7 @@ class MinioClient:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(transient),
             stop=tenacity.stop_after_attempt(self._attempts),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=10),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=10) + tenacity.wait_random(0, 0.2),
             reraise=True,
         )
         try:

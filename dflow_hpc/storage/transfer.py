@@ -120,7 +120,7 @@ def _staging(store: Store, key: str) -> Iterator[str]:
         yield room
 
 
-def download_artifact(  # noqa: PLR0917  (the order of dflow)
+def download_artifact(
     artifact: Any,
     extract: bool = True,
     sub_path: Optional[str] = None,
@@ -308,12 +308,21 @@ def copy_artifact(src: Any, dst: S3Artifact, sort: bool = False, **settings: Any
 
     Returns:
         ``dst``.
+
+    Raises:
+        StorageError: With ``sort``, one of the two is an archive, or stands for a dict.
     """
     store = store_for(**settings)
     source, target = key_of(src), key_of(dst)
     if not sort:
         store.copy(source, target)
         return dst
+    for key in (source, target):
+        if store.list(key) == [key]:
+            raise StorageError(
+                f"copy of {source!r} behind {target!r} was asked for (sort=True); {key!r} is one object, and nothing "
+                "can be added to its catalogue. Upload it with archive=None."
+            )
     there = [entry.order for entry in _catalogue(store, target)] if store.exists(target) else []
     added = _catalogue(store, source)
     if not all(isinstance(order, int) for order in [*there, *(entry.order for entry in added)]):

