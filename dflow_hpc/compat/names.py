@@ -65,6 +65,8 @@ ELSEWHERE: Dict[str, str] = {
     **{name: f"dflow_hpc.compat.utils:{name}" for name in ("convert_dflow_list", "dict2list", "get_md5")},
     **{name: f"dflow_hpc.compat.utils:{name}" for name in ("import_func", "jsonpickle", "run_command")},
     "set_directory": "dflow_hpc.compat.utils:set_directory",
+    "MinioClient": "dflow_hpc.storage.s3:MinioClient",
+    "StorageClient": "dflow_hpc.storage.objects:StorageClient",
 }
 """Name -> ``module:attribute``, of names that are not public in dflow_hpc."""
 
@@ -91,8 +93,6 @@ INSTEAD: Dict[str, str] = {
     "ArgoObjectDict": "Query results answer to attributes by themselves.",
     "ArgoObjectList": "Query results answer to attributes by themselves.",
     "ArgoParameter": "Query results answer to attributes by themselves.",
-    "StorageClient": "Set s3_config.",
-    "MinioClient": "Set s3_config, and use upload_s3, download_s3 and copy_s3.",
 }
 """Name that dflow has and dflow_hpc has not -> what to use."""
 

@@ -40,7 +40,6 @@ _TRAVELS = (
     *("__init__.py", "errors.py", "hooks.py", "config.py", "python.py"),
     *("op/**/*.py", "model/**/*.py", "manifest/__init__.py", "manifest/result.py", "storage/*.py"),
 )
-_STAYS = ("storage/s3.py",)  # imports minio
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 _last: tuple[object, Bundle] | None = None
@@ -281,8 +280,7 @@ def _lib(compat: bool, pickled: bool) -> dict[str, Path | bytes]:
     patterns = (*_TRAVELS, "compat/**/*.py") if compat else _TRAVELS
     files: dict[str, Path | bytes] = {}
     for pattern in patterns:
-        names = (path.relative_to(_HOME).as_posix() for path in _HOME.glob(pattern))
-        files.update({f"lib/dflow_hpc/{name}": _HOME / name for name in names if name not in _STAYS})
+        files.update({f"lib/dflow_hpc/{path.relative_to(_HOME).as_posix()}": path for path in _HOME.glob(pattern)})
     for package in ("jsonpickle", "cloudpickle") if pickled else ("jsonpickle",):
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations if spec is not None else None) or ():
