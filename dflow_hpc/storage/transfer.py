@@ -44,7 +44,7 @@ def upload_artifact(
 
     Args:
         path: A file or a directory, or a list, set, dict or nested dict of them; None elements are left out.
-        archive: ``"tar"``, ``"zip"`` or None (stored file by file); ``"default"`` is ``config["archive_mode"]``.
+        archive: ``"tar"`` or None (stored file by file); ``"default"`` is ``config["archive_mode"]``.
         namespace: With ``dataset_name``: where ``config["lineage"]``, if there is one, registers it.
         dataset_name: Its name there.
         **settings: Replace settings of ``s3_config``.
@@ -53,10 +53,12 @@ def upload_artifact(
         The artifact, to be given to a step.
 
     Raises:
-        StorageError: A file does not exist or cannot be read; it is named.
+        StorageError: A file does not exist or cannot be read; it is named. Or the kind of archive is unknown.
     """
     forbid_while_loading("upload_artifact")
     archive = config["archive_mode"] if archive == "default" else archive
+    if archive not in ("tar", "none", None):
+        raise StorageError(f"upload with archive={archive!r} was asked for; known are 'tar' and None")
     store = store_for(**settings)
     key = f"upload/{uuid.uuid4()}"
     with _staging(store, key) as room:
@@ -66,7 +68,7 @@ def upload_artifact(
         if isinstance(store, LocalStore):
             artifact: S3Artifact = LocalArtifact(store.path_of(key), key)
         else:
-            key = store.full_key(key) + (".tgz" if archive == "tar" else ".zip" if archive == "zip" else "")
+            key = store.full_key(key) + (".tgz" if archive == "tar" else "")
             artifact = S3Artifact(key)
         store.put(tree, key, archive=archive or "none", move=True)
     artifact.path_list = [{"dflow_list_item": entry.path, "order": entry.order} for entry in entries]
@@ -149,10 +151,10 @@ def download_artifact(
     Raises:
         StorageError: It is no artifact of a result, or it cannot be fetched.
     """
-    if isinstance(artifact, HTTPArtifact):
-        return [artifact.download(path)]
     target = Path(path)
     target.mkdir(parents=True, exist_ok=True)
+    if isinstance(artifact, HTTPArtifact):
+        return [artifact.download(target)]
     if isinstance(artifact, CustomArtifact):
         artifact.download("artifact", str(target))
         return [str(target)]
@@ -160,19 +162,20 @@ def download_artifact(
     part = getattr(artifact, "slice", None) if slice is None else slice
     store = store_for(**settings)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as room:
-        tree = Path(room) / _file_name(artifact, key)
+        tree = Path(room) / (os.path.basename((sub_path or "").rstrip("/")) or _file_name(artifact, key))
         how = config["debug_copy_method"] or "copy"
         if part is None or sub_path or not store.exists(f"{key}/{catalog.directory_name()}"):
-            store.get(key, tree, archive=None if extract else "none", sub_path=sub_path or "", how=how)
+            packed = "zip" if "zip" in (_field(artifact, "archive") or ()) else None
+            store.get(key, tree, archive=packed if extract else "none", sub_path=sub_path or "", how=how)
             entries = catalog.read(tree)
         else:
             entries = _catalogue(store, key)
             for name in _leaves(catalog.pick(catalog.assemble(entries), part, f"the artifact {key!r}")):
                 store.get(key, tree / name, archive="none", sub_path=name, how=how)
         found = _picture(tree, entries, part, key)
-        if remove_catalog:
-            trees.remove(str(tree / catalog.directory_name()))
         if tree.is_dir():
+            if remove_catalog:
+                trees.remove(str(tree / catalog.directory_name()))
             if part is not None:
                 _keep_only(tree, set(_leaves(found)))
             trees.merge(str(tree), str(target), keep_existing=skip_exists)
@@ -237,8 +240,7 @@ def key_of(artifact: Any) -> str:
     if isinstance(artifact, S3Artifact):
         return str(artifact.location()["s3"]["key"])
     for kind in ("s3", "oss"):
-        place = artifact.get(kind) if isinstance(artifact, Mapping) else getattr(artifact, kind, None)
-        key = place.get("key") if isinstance(place, Mapping) else getattr(place, "key", None)
+        key = _field(_field(artifact, kind), "key")
         if key:
             return str(key)
     raise StorageError(
@@ -247,9 +249,13 @@ def key_of(artifact: Any) -> str:
     )
 
 
+def _field(artifact: Any, name: str) -> Any:
+    return artifact.get(name) if isinstance(artifact, Mapping) else getattr(artifact, name, None)
+
+
 def _file_name(artifact: Any, key: str) -> str:
     """Return the name for an artifact that is one file: the one it had where its step wrote it."""
-    path = artifact.get("path") if isinstance(artifact, Mapping) else getattr(artifact, "path", None)
+    path = _field(artifact, "path")
     name = os.path.basename(str(path or key).rstrip("/"))
     return name[: -len(".tgz")] if not path and name.endswith(".tgz") else name
 
