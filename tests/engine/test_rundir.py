@@ -88,7 +88,7 @@ def test_a_lock_is_held_by_one_and_free_after_a_kill(tmp_path):
         waiter.join(30)
         assert ended == [True]
         assert lock.alive() is None
-    with lock:
+    with lock.held():
         assert lock.alive().pid == os.getpid()
     assert lock.holder() is None
 

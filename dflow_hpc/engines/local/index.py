@@ -54,8 +54,8 @@ def runs() -> list[RunDir]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not one of ours, or removed while we looked
         run = RunDir(path)
-        if run.settings_file.is_file():
-            found.append((run.settings_file.stat().st_mtime, run))
+        if run.exists:
+            found.append((run.created(), run))
         elif path.parent.is_dir():
             entry.unlink(missing_ok=True)
     return [run for _, run in sorted(found, key=lambda pair: pair[0])]

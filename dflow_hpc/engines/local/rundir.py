@@ -18,6 +18,7 @@ import select
 import socket
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -102,12 +103,14 @@ class Lock:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    @contextlib.contextmanager
+    def held(self, *, signals: bool = False) -> Iterator[None]:
+        """Hold it for the length of a block."""
+        self.acquire(signals=signals)
+        try:
+            yield
+        finally:
+            self.release()
 
     def holder(self) -> Holder | None:
         """Return who wrote itself into the file last, alive or dead."""
@@ -184,6 +187,8 @@ class RunDir:
         self.workflow_file = path / "workflow.json"
         self.settings_file = path / "settings.json"
         """The settings that were in force at submission, as far as they matter when the run goes on elsewhere."""
+        self.resources_file = path / "resources.json"
+        self.reused_file = path / "reused.json"
         self.code = path / "code"
         self.store = path / "store"
         self.requests = path / "requests.jsonl"
@@ -249,6 +254,33 @@ class RunDir:
         settings: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
         return settings
 
+    def created(self) -> float:
+        """Return when it was made, in seconds since the epoch."""
+        return self.settings_file.stat().st_mtime
+
+    def resources(self) -> list[dict[str, Any]]:
+        """Return the other objects that the manifest refers to."""
+        resources: list[dict[str, Any]] = _read_json(self.resources_file, [])
+        return resources
+
+    def reused(self) -> dict[str, Any]:
+        """Return the outputs that stand for those of steps, by the steps' keys."""
+        reused: dict[str, Any] = _read_json(self.reused_file, {})
+        return reused
+
+    def leaf_dir(self, node: dict[str, Any]) -> Path:
+        """Return the directory of a node's leaf: named by its key, else (or when another one has that name) by its id.
+
+        Args:
+            node: A node of the tree; whether it ran does not matter.
+        """
+        by_key = self.path / (step_key(node) or node["id"])
+        try:
+            owner = json.loads((by_key / "exit.json").read_bytes())["node"]
+        except (FileNotFoundError, NotADirectoryError):
+            owner = node["id"] if by_key.is_dir() else None
+        return by_key if owner == node["id"] else self.path / str(node["id"])
+
     def write_status(self, phase: str) -> None:
         """Write dflow's ``status``, for scripts that look, and for ``list``."""
         write_atomic(self.path / "status", phase)
@@ -259,6 +291,21 @@ class RunDir:
             return (self.path / "status").read_text(encoding="utf-8")
         except FileNotFoundError:
             return "Pending"
+
+
+def step_key(node: dict[str, Any]) -> str | None:
+    """Return the key that the author gave to a step, which travels as an input parameter."""
+    for parameter in (node.get("inputs") or {}).get("parameters") or ():
+        if parameter["name"] == "dflow_key":
+            return parameter.get("value") or None
+    return None
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default
 
 
 def _make(base: Path, name: str) -> Path:

@@ -101,7 +101,7 @@ def superseded(nodes: dict[str, Node]) -> set[str]:
     """Return the ids of the attempts that a later attempt of the same node has replaced."""
     replaced: set[str] = set()
     for node in nodes.values():
-        if node.get("type") == "Retry":
+        if node["type"] == "Retry":
             attempts = [node_id for node_id in node.get("children", ()) if _is_attempt(nodes.get(node_id))]
             replaced.update(attempts[:-1])
     return replaced
@@ -116,22 +116,20 @@ def failures(nodes: dict[str, Node]) -> list[Node]:
 
     A failed leaf is one, unless a later attempt has replaced it; a failed group only if nothing in it has failed.
     """
-    failed = {node_id: node for node_id, node in nodes.items() if node.get("phase") in UNSUCCESSFUL}
+    failed = {node_id: node for node_id, node in nodes.items() if node["phase"] in UNSUCCESSFUL}
     blamed_elsewhere = superseded(nodes)
     for node in failed.values():
         boundary = node.get("boundaryID")
         if boundary is not None:
             blamed_elsewhere.add(boundary)
     for node_id, node in failed.items():
-        if node.get("type") in ("Retry", "StepGroup", "TaskGroup") and any(
-            c in failed for c in node.get("children", ())
-        ):
+        if node["type"] in ("Retry", "StepGroup", "TaskGroup") and any(c in failed for c in node.get("children", ())):
             blamed_elsewhere.add(node_id)
     found = [node for node_id, node in failed.items() if node_id not in blamed_elsewhere]
     return sorted(found, key=lambda node: (node.get("finishedAt") or "", node["id"]))
 
 
-def to_run_again(nodes: dict[str, Node], root: str) -> set[str]:
+def to_run_again(nodes: dict[str, Node], root: str, also: Iterable[str] = ()) -> set[str]:
     """Return the ids of what a ``retry`` runs again: what failed, and all that came after it.
 
     An attempt that a successful one has replaced stays. What follows a failed node may have seen its failure, so it
@@ -140,24 +138,31 @@ def to_run_again(nodes: dict[str, Node], root: str) -> set[str]:
     Args:
         nodes: The node tree.
         root: Id of its root, which is the workflow's name.
+        also: Ids of further nodes to run again, whatever became of them.
     """
+    replaced = superseded(nodes)
     kept: set[str] = set()
+    open_ends = list(also)
     for node in nodes.values():
-        if node.get("type") == "Retry" and node.get("phase") == "Succeeded":
-            kept.update(node.get("children", ()))
-    open_ends = [
-        node_id
-        for node_id, node in nodes.items()
-        if (node.get("phase") in UNSUCCESSFUL and node.get("type") in LEAF_TYPES | {"Skipped"} and node_id not in kept)
-        or str(node.get("name", "")).startswith(root + ".onExit")
-    ]
-    for node in nodes.values():  # attempts of one node that failed for good go together
-        if node.get("type") == "Retry" and node.get("phase") in UNSUCCESSFUL:
-            open_ends.extend(node.get("children", ()))
-    again: set[str] = set()
-    while open_ends:
-        node_id = open_ends.pop()
-        if node_id not in again and node_id in nodes:
-            again.add(node_id)
-            open_ends.extend(nodes[node_id].get("children", ()))
-    return again
+        if node["type"] == "Retry":
+            attempts = set(node.get("children", ()))
+            if node["phase"] == "Succeeded":
+                kept |= _with_descendants(nodes, attempts & replaced)
+            elif node["phase"] in UNSUCCESSFUL:
+                open_ends.extend(attempts)
+    for node_id, node in nodes.items():
+        failed = node["phase"] in UNSUCCESSFUL and node["type"] in LEAF_TYPES | {"Skipped"} and node_id not in kept
+        if failed or node["name"].startswith(root + ".onExit"):
+            open_ends.append(node_id)
+    return _with_descendants(nodes, open_ends)
+
+
+def _with_descendants(nodes: dict[str, Node], starts: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    pending = list(starts)
+    while pending:
+        node_id = pending.pop()
+        if node_id not in found and node_id in nodes:
+            found.add(node_id)
+            pending.extend(nodes[node_id].get("children", ()))
+    return found

@@ -1,0 +1,341 @@
+"""The local engine: takes a compiled workflow over and runs it on this machine, with no cluster and no service.
+
+``LocalEngine`` answers what every engine is asked (``engines/__init__.py``) and what the command line wants to know
+besides. A run is a directory (``rundir.py``); whoever works on it is a ``Session``, in this process or in a fresh one.
+
+Not here: interpreting (``interpreter.py``), running leaves (``workers.py``), words about failures (``report.py``).
+
+Trap: all of this may be called while another process works on the run. What only looks reads the journal; what changes
+the run's files takes its lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dflow_hpc.compile import Compiled
+from dflow_hpc.config import config
+from dflow_hpc.engines.local import control, index, launch, provision, report
+from dflow_hpc.engines.local.journal import Reader, Record
+from dflow_hpc.engines.local.rundir import RunDir, step_key
+from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
+from dflow_hpc.errors import EngineError
+from dflow_hpc.manifest.view import COMPLETED
+
+_FOLLOW_INTERVAL = 0.2
+"""Seconds between looks at a journal that another process writes."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What ``list`` shows of a run."""
+
+    id: str
+    path: Path
+    phase: str
+    created: float
+    """Seconds since the epoch."""
+    alive: bool
+    """Whether a process works on it."""
+
+
+@dataclass(frozen=True)
+class LeafLog:
+    """Where a leaf's output is."""
+
+    node_id: str
+    name: str
+    phase: str
+    path: Path
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+class LocalEngine:
+    """Runs workflows on this machine.
+
+    Args:
+        say: Called with each line for the user.
+        on_change: Called with each change of the node tree of a run that this process works on: a record of its
+            journal (``state.py`` lists the kinds).
+    """
+
+    def __init__(self, *, say: Callable[[str], None] = _to_stderr, on_change: Callable[[Record], None] | None = None):
+        self._say = say
+        self._on_change = on_change
+
+    # Starting, and going on
+
+    def submit(
+        self,
+        compiled: Compiled,
+        *,
+        id: str | None = None,
+        detach: bool = False,
+        reuse: Sequence[Any] = (),
+        resources: Sequence[dict[str, Any]] = (),
+    ) -> str:
+        """Take a compiled workflow over and run it to its end, or go on with the run of that id.
+
+        Args:
+            compiled: What ``compile_workflow`` gave.
+            id: The run's name. If there is such a run, its finished steps are taken over, as dflow does.
+            detach: Return as soon as a process of its own has taken the run over.
+            reuse: Steps of earlier runs (``ArgoStep``): a step with the key of one of them takes its outputs.
+            resources: Other objects that the manifest refers to: ConfigMaps, WorkflowTemplates.
+
+        Returns:
+            The run's id. A run that failed is reported, never raised.
+
+        Raises:
+            EngineError: The run cannot be started.
+        """
+        if id is not None and (run := RunDir(_base().resolve() / id)).exists:
+            self._take_up(run, compiled, detach)
+            return run.name
+        run = provision.new_run(_base(), compiled, id=id, reuse=reuse, resources=resources)
+        index.add(run)
+        self._say(f"{run.name}: runs in {run.path}")
+        self._go(run, detach)
+        return run.name
+
+    def _take_up(self, run: RunDir, compiled: Compiled, detach: bool) -> None:
+        if (holder := run.lock.alive()) is not None:
+            self._say(f"{run.name}: process {holder.pid} works on it already; nothing to do")
+            return
+        if self._state(run).phase == "Succeeded":
+            self._say(f"{run.name}: has succeeded already; nothing to do")
+            return
+        self._again(run, compiled, detach)
+
+    def _again(self, run: RunDir, compiled: Compiled | None, detach: bool, only: Sequence[str] = ()) -> None:
+        kept, changed = provision.run_again(run, compiled, only)
+        self._say(f"{run.name}: goes on in {run.path}; {kept} finished steps are taken over")
+        for name in changed:
+            self._say(f"  changed since: {name}")
+        self._go(run, detach)
+
+    def _go(self, run: RunDir, detach: bool) -> None:
+        if detach:
+            launch.in_background(run)
+        else:
+            launch.here(run, self._say, self._on_change)
+            for line in report.lines(run, self._state(run)):
+                self._say(line)
+
+    def resume(
+        self, id: str, *, node: str | None = None, parameters: dict[str, str] | None = None, detach: bool = False
+    ) -> None:
+        """Go on after ``suspend``, a suspend step, or the death of the process that ran it.
+
+        Args:
+            id: The run.
+            node: Only the suspended nodes with this id, name or displayName.
+            parameters: Values of that node's supplied output parameters.
+            detach: If no process works on the run: go on in a process of its own.
+
+        Raises:
+            EngineError: It has ended, or cannot go on.
+        """
+        run = self.find(id)
+        state = self._not_ended(run, "resumed", "run what failed again with `dflow-hpc retry`")
+        alive = run.lock.alive() is not None
+        if alive or state.spec.get("suspend") or node is not None:
+            control.send(run, control.Request("resume", node, parameters or {}))
+        if not alive:
+            self._say(f"{run.name}: goes on; {len(state.leaves)} finished steps are taken over")
+            self._go(run, detach)
+
+    def retry(
+        self,
+        id: str,
+        *,
+        rebuild: Callable[[], Compiled] | None = None,
+        detach: bool = False,
+        only: Sequence[str] = (),
+    ) -> None:
+        """Run what failed again, and keep what succeeded. Old leaf directories are moved aside, not overwritten.
+
+        Args:
+            id: The run.
+            rebuild: Compiles the workflow anew, so that a fixed bug is really retried; None keeps the same code.
+            detach: Go on in a process of its own.
+            only: Ids of further nodes to run again although they succeeded.
+
+        Raises:
+            EngineError: It has not failed, or somebody works on it.
+        """
+        run = self.find(id)
+        phase = self._state(run).phase
+        if phase == "Succeeded" and not only:
+            raise EngineError(
+                f"the run {run.name} was to be retried; it has succeeded. `dflow-hpc resubmit` runs it anew."
+            )
+        self._again(run, rebuild() if rebuild is not None else None, detach, only)
+
+    def resubmit(self, id: str, *, detach: bool = False) -> str:
+        """Run a workflow anew from its start, under a new id, with the same manifest and code; return the id."""
+        old = self.find(id)
+        manifest = old.workflow()
+        metadata = {"generateName": old.name[:52] + "-", "labels": manifest["metadata"].get("labels") or {}}
+        compiled = Compiled({**manifest, "metadata": {key: value for key, value in metadata.items() if value}})
+        run = provision.new_run(old.path.parent, compiled, resources=old.resources(), code=old.code)
+        index.add(run)
+        self._say(f"{run.name}: runs in {run.path}")
+        self._go(run, detach)
+        return run.name
+
+    # Asking for something
+
+    def stop(self, id: str) -> None:
+        """End its leaves and run its exit handlers. If nobody works on it, that is done here and now."""
+        self._shut_down(id, "stop")
+
+    def terminate(self, id: str) -> None:
+        """End its leaves at once, without exit handlers."""
+        self._shut_down(id, "terminate")
+
+    def _shut_down(self, id: str, action: str) -> None:
+        run = self.find(id)
+        self._not_ended(run, "ended", "nothing to do")
+        control.send(run, control.Request(action))
+        if run.lock.alive() is None:
+            self._go(run, detach=False)
+
+    def suspend(self, id: str) -> None:
+        """Start nothing more until ``resume``; what runs goes on."""
+        run = self.find(id)
+        self._not_ended(run, "suspended", "nothing to do")
+        control.send(run, control.Request("suspend"))
+
+    def delete(self, id: str) -> None:
+        """Remove it with its artifacts.
+
+        Raises:
+            EngineError: Somebody works on it, or something cannot be removed.
+        """
+        run = self.find(id)
+        provision.delete(run)
+        index.remove(run)
+
+    def gc(self, older_than: float, *, dry_run: bool = False) -> list[RunInfo]:
+        """Remove the runs that ended longer ago than so many seconds, with their artifacts; return them."""
+        limit = time.time() - older_than
+        old = [
+            info
+            for info in self.list_runs()
+            if info.phase in COMPLETED and not info.alive and RunDir(info.path).journal.stat().st_mtime < limit
+        ]
+        if not dry_run:
+            for info in old:
+                self.delete(str(info.path))
+        return old
+
+    # Looking
+
+    def find(self, text: str) -> RunDir:
+        """Return the run of this id, of the one id that begins so, or of this path.
+
+        Raises:
+            EngineError: There is none, or there are several.
+        """
+        return index.find(text, beside=[_base()])
+
+    def list_runs(self) -> list[RunInfo]:
+        """Return all runs of this machine that the index knows, oldest first."""
+        return [
+            RunInfo(run.name, run.path, run.status(), run.created(), run.lock.alive() is not None)
+            for run in index.runs()
+        ]
+
+    def engine_alive(self, id: str) -> bool:
+        """Say whether a process works on the run. One that is not ended and has none goes on with ``resume``."""
+        return self.find(id).lock.alive() is not None
+
+    def query(self, id: str) -> dict[str, Any]:
+        """Return the Workflow object: ``metadata``, ``spec`` and ``status``, in Argo's schema."""
+        run = self.find(id)
+        return workflow_object(run.workflow(), self._state(run))
+
+    def wait(self, id: str, timeout: float | None = None) -> str:
+        """Wait until it has ended, at most ``timeout`` seconds, and return its phase.
+
+        Raises:
+            EngineError: It has not ended, and nobody works on it.
+        """
+        run = self.find(id)
+        over = run.lock.wait(timeout)
+        state = self._state(run)
+        if over and not state.ended and run.lock.alive() is None:
+            raise EngineError(
+                f"the end of the run {run.name} was to be waited for; its phase is {state.phase} and no process works "
+                f"on it. Go on with `dflow-hpc resume {run.name}`."
+            )
+        return state.phase
+
+    def follow(self, id: str) -> Iterator[list[Record]]:
+        """Yield the records of its journal, those that are there at once, then what comes, until nobody adds any."""
+        run = self.find(id)
+        reader = Reader(run.journal)
+        over = False
+        while True:
+            if records := reader.read():
+                yield records
+            if over:
+                return
+            over = run.lock.wait(_FOLLOW_INTERVAL)  # then look once more at what was written last
+
+    def logs(self, id: str, step: str | None = None) -> list[LeafLog]:
+        """Return where the output of its leaves is, in the order of their start.
+
+        Args:
+            id: The run.
+            step: Only leaves with this id, name, displayName or key, those below a step of that name included.
+
+        Raises:
+            EngineError: No node is named so.
+        """
+        run = self.find(id)
+        nodes = self._state(run).tree.nodes
+        found = []
+        for node in nodes.values():
+            if node["type"] in LEAF_TYPES and (step is None or _is_named(node, step)):
+                log = run.leaf_dir(node) / "log.txt"
+                found.append(LeafLog(node["id"], node["name"], node["phase"], log))
+        if step is not None and not found:
+            names = sorted({node["displayName"] for node in nodes.values() if node["type"] in LEAF_TYPES})
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            raise EngineError(f"the step {step!r} of {run.name} was asked for; steps that ran are: {shown or 'none'}.")
+        return found
+
+    def failed_steps(self, id: str) -> list[report.FailedStep]:
+        """Return the steps that failed by themselves, with what they printed last."""
+        run = self.find(id)
+        return report.failed_steps(run, self._state(run))
+
+    def _state(self, run: RunDir) -> RunState:
+        return RunState(run.name, Reader(run.journal).read())
+
+    def _not_ended(self, run: RunDir, wish: str, advice: str) -> RunState:
+        state = self._state(run)
+        if state.ended:
+            raise EngineError(f"the run {run.name} was to be {wish}; it has ended ({state.phase}): {advice}.")
+        return state
+
+
+def _base() -> Path:
+    return Path(config["debug_workdir"])
+
+
+def _is_named(node: dict[str, Any], text: str) -> bool:
+    return text in (node["id"], node["name"], node["displayName"], step_key(node)) or node["name"].startswith(
+        (text + "(", text + "[", text + ".")
+    )
