@@ -48,7 +48,7 @@ def load(text: str) -> Documents:
         ManifestError: It is not YAML, or a document in it is of a kind that cannot be used here.
     """
     try:
-        found = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]  # noqa: S506
+        found = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.YAMLError as error:
         raise ManifestError(f"a manifest was to be read, and it is not YAML: {error}") from error
     documents = Documents()

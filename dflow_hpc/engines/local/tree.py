@@ -11,6 +11,7 @@ Trap: what is cheap to derive (progress) is not told to the sink; ``status()`` c
 
 from __future__ import annotations
 
+import calendar
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,6 +31,11 @@ def timestamp(seconds: float) -> str:
 
 
 _last: list[Any] = [-1, ""]
+
+
+def seconds_of(stamp: str) -> int:
+    """Return the seconds since the epoch of a time as it stands in a node."""
+    return calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
 
 
 class NodeTree:

@@ -1,0 +1,276 @@
+"""What has no steps of its own: leaves, which a ``LeafHost`` runs, and suspended nodes, which wait.
+
+Trap: a leaf that an earlier life of this run has finished is never run again. Its recorded node is taken as it is, so
+the tree and all that is computed from it come out the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING
+
+from dflow_hpc.engines.local.call import Work
+from dflow_hpc.engines.local.errors import TemplateError
+from dflow_hpc.engines.local.functions import FUNCTIONS
+from dflow_hpc.engines.local.inputs import has_tags
+from dflow_hpc.engines.local.tree import seconds_of, timestamp
+from dflow_hpc.errors import ExpressionError
+from dflow_hpc.executors.leaf import LeafRequest, Outcome
+from dflow_hpc.expr import golang
+from dflow_hpc.expr.tags import substitute
+from dflow_hpc.manifest.view import Json, Node, text_of
+
+if TYPE_CHECKING:
+    from dflow_hpc.engines.local.execute import Executor
+
+_POD_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_RECORDED = ("phase", "message", "outputs", "progress", "startedAt", "finishedAt")
+
+
+async def run(executor: Executor, work: Work, node: Node) -> None:
+    """Run a leaf to its end, or take what an earlier life recorded of it.
+
+    Raises:
+        TemplateError: It could not be started.
+    """
+    containers = _containers(executor, work, node)
+    if _take_recorded(executor, node):
+        for container in containers.values():
+            _take_recorded(executor, container)
+        return
+    request = _request(executor, work, node, containers)
+    if not _may_run(executor, work, node):
+        return
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101
+    executor.stoppable[node["id"]] = (task, work.call.on_exit)
+    try:
+        outcome = await executor.host.run(request)
+    except asyncio.CancelledError:
+        if not _was_stopped(executor, work):
+            raise
+        task.uncancel()
+        # Two blanks: the one after the colon, and one before the strategy, as Argo writes it.
+        outcome = Outcome("Failed", f"workflow shutdown with strategy:  {executor.shutdown}")
+    finally:
+        executor.stoppable.pop(node["id"], None)
+    _finish(executor, node, containers, outcome)
+
+
+def _was_stopped(executor: Executor, work: Work) -> bool:
+    return executor.shutdown == "Terminate" or (executor.shutdown == "Stop" and not work.call.on_exit)
+
+
+def _take_recorded(executor: Executor, node: Node) -> bool:
+    before = executor.recorded.get(node["id"])
+    if before is None:
+        return False
+    if node["id"] in executor.watchers:
+        executor.update(node["id"], phase="Running")  # a hook may have seen it run, and must see it again
+    executor.update(node["id"], **{key: before[key] for key in _RECORDED if before.get(key) is not None})
+    return True
+
+
+def _may_run(executor: Executor, work: Work, node: Node) -> bool:
+    if _was_stopped(executor, work):
+        executor.update(node["id"], phase="Failed", message=f"workflow shutdown with strategy: {executor.shutdown}")
+        return False
+    if executor.deadline is not None and not work.call.on_exit and executor.clock() > executor.deadline:
+        executor.update(node["id"], phase="Failed", message="Step exceeded its deadline")
+        return False
+    return True
+
+
+def _request(executor: Executor, work: Work, node: Node, containers: dict[str, Node]) -> LeafRequest:
+    body = work.body
+    if has_tags(body):  # what only an attempt knows, and tags that values brought in
+        try:
+            body = substitute(body, work.known.texts, functions=FUNCTIONS)
+        except ExpressionError as error:
+            raise TemplateError(str(error)) from error
+    name = executor.pod_name(node["name"], work.template)
+    if not _POD_NAME.match(name):
+        raise TemplateError(
+            f'Pod "{name}" is invalid: metadata.name: Invalid value: "{name}": a lowercase RFC 1123 subdomain must '
+            "consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
+            "character (e.g. 'example.com', regex used for validation is "
+            "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+        )
+    boundary = work.call.boundary
+
+    def on_running() -> None:
+        executor.update(node["id"], phase="Running")
+        for container in containers.values():
+            executor.update(container["id"], phase="Running")
+
+    def on_progress(text: str) -> None:
+        executor.update(node["id"], progress=text)
+
+    limits = [work.deadline, None if work.call.on_exit else executor.deadline]
+    return LeafRequest(
+        node_id=node["id"],
+        node_name=node["name"],
+        template=body,
+        inputs=work.inputs,
+        pod_name=name,
+        workflow_name=executor.name,
+        workflow_uid=executor.uid,
+        capture_result=boundary is not None and work.call.plain_name in boundary.template.results_used,
+        on_running=on_running,
+        on_progress=on_progress,
+        deadline=min((limit for limit in limits if limit is not None), default=None),
+        timeout=_timeout(body),
+    )
+
+
+def _timeout(body: Json) -> float | None:
+    limits = []
+    try:
+        if body.get("timeout"):
+            limits.append(golang.parse_duration(body["timeout"]) / 1e9)
+        if body.get("activeDeadlineSeconds") is not None:
+            limits.append(float(golang.atoi(text_of(body["activeDeadlineSeconds"]))))
+    except ExpressionError as error:
+        raise TemplateError(f"invalid timeout format. {error}") from error
+    return min(limits, default=None)
+
+
+def _finish(executor: Executor, node: Node, containers: dict[str, Node], outcome: Outcome) -> None:
+    outputs = dict(outcome.outputs)
+    for part in outputs.pop("containers", ()):
+        own = containers.get(part["name"])
+        if own is not None:
+            executor.update(own["id"], **{key: value for key, value in part.items() if key != "name"})
+    times = {}
+    if outcome.started:
+        times["startedAt"] = timestamp(outcome.started)
+    if outcome.finished:
+        times["finishedAt"] = timestamp(outcome.finished)
+    message = outcome.message or None
+    executor.update(node["id"], phase=outcome.phase, message=message, outputs=outputs or None, **times)
+
+
+def _containers(executor: Executor, work: Work, node: Node) -> dict[str, Node]:
+    """Make the nodes of a containerSet's members, each below those that it depends on."""
+    made: dict[str, Node] = {}
+    if work.template.kind != "containerSet":
+        return made
+    members = work.body["containerSet"].get("containers") or []
+    for member in members:
+        name = f"{node['name']}.{member['name']}"
+        made[member["name"]] = executor.tree.create(
+            name,
+            "Container",
+            "Pending",
+            node,
+            templateName=node.get("templateName"),
+            templateRef=node.get("templateRef"),
+            templateScope=node.get("templateScope"),
+            nodeFlag=node.get("nodeFlag"),
+        )
+    for member in members:
+        above = [made[name] for name in member.get("dependencies") or () if name in made] or [node]
+        for parent in above:
+            executor.tree.add_child(parent["id"], made[member["name"]]["id"])
+    return made
+
+
+async def suspend(executor: Executor, work: Work, node: Node) -> None:
+    """Wait until the node is resumed, or its duration is over.
+
+    Raises:
+        TemplateError: An output that somebody should have supplied has neither value nor default.
+    """
+    if _take_recorded(executor, node):
+        return
+    _open_inputs(executor, work, node)
+    if _was_stopped(executor, work):
+        _end_suspended(executor, node)
+        return
+    executor.update(node["id"], phase="Running")
+    until = _until(executor, work, node)
+    resumed = asyncio.Event()
+    executor.suspended[node["id"]] = resumed
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101
+    executor.stoppable[node["id"]] = (task, work.call.on_exit)
+    waiting = [executor.spawn(resumed.wait())]
+    if until is not None:
+        waiting.append(executor.spawn(executor.sleep_until(until)))
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        if not _was_stopped(executor, work):
+            raise
+        task.uncancel()
+    finally:
+        executor.suspended.pop(node["id"], None)
+        executor.stoppable.pop(node["id"], None)
+        for part in waiting:
+            part.cancel()
+    if node["phase"] != "Running":
+        return  # whoever resumed it has said how it ended
+    if _was_stopped(executor, work) or (executor.deadline is not None and executor.clock() >= executor.deadline):
+        _end_suspended(executor, node)
+        return
+    executor.update(node["id"], phase="Succeeded", outputs=supplied(node.get("outputs"), {}))
+
+
+def _until(executor: Executor, work: Work, node: Node) -> float | None:
+    limits = [executor.deadline] if executor.deadline is not None and not work.call.on_exit else []
+    duration = (work.body.get("suspend") or {}).get("duration")
+    if duration:
+        try:
+            limits.append(seconds_of(node["startedAt"]) + golang.parse_seconds_or_duration(text_of(duration)) / 1e9)
+        except ExpressionError as error:
+            raise TemplateError(str(error)) from error
+    return min(limits, default=None)
+
+
+def _end_suspended(executor: Executor, node: Node) -> None:
+    stopped = f"Stopped with strategy '{executor.shutdown}'" if executor.shutdown else "Step exceeded its deadline"
+    executor.update(node["id"], phase="Failed", message=stopped)
+
+
+def _open_inputs(executor: Executor, work: Work, node: Node) -> None:
+    """Show what may be supplied: outputs without a value, and the choices that an input's JSON offers."""
+    declared = (work.body.get("outputs") or {}).get("parameters") or ()
+    wanted = [p for p in declared if (p.get("valueFrom") or {}).get("supplied") is not None]
+    if wanted:
+        executor.update(node["id"], outputs={"parameters": wanted})
+    parameters = []
+    for parameter in work.inputs.get("parameters") or ():
+        try:
+            offered = json.loads(parameter["value"])
+        except ValueError:
+            offered = None
+        choices = offered.get("enum") if isinstance(offered, dict) else None
+        if isinstance(choices, list) and choices:
+            default = parameter.get("default", text_of(choices[0]))
+            parameters.append({**parameter, "enum": choices, "default": default})
+        else:
+            parameters.append(parameter)
+    if parameters:
+        executor.update(node["id"], inputs={**work.inputs, "parameters": parameters})
+
+
+def supplied(outputs: Json | None, values: dict[str, str]) -> Json | None:
+    """Return the outputs of a suspended node that goes on, with what was supplied, else with the defaults.
+
+    Raises:
+        TemplateError: There is neither for one.
+    """
+    if not outputs:
+        return outputs
+    made = []
+    for parameter in outputs.get("parameters") or ():
+        source = parameter.get("valueFrom") or {}
+        value = values.get(parameter["name"], parameter.get("value", source.get("default")))
+        if value is None:
+            raise TemplateError(
+                f"raw output parameter '{parameter['name']}' has not been set and does not have a default value"
+            )
+        made.append({**{k: v for k, v in parameter.items() if k != "valueFrom"}, "value": text_of(value)})
+    return {**outputs, "parameters": made}
