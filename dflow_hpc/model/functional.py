@@ -208,5 +208,3 @@ def _chooses_artifact(value: IfExpression) -> bool:
         isinstance(part, _Artifact) or (isinstance(part, IfExpression) and _chooses_artifact(part))
         for part in value.branches
     )
-
-

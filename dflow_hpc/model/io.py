@@ -21,6 +21,9 @@ from dflow_hpc.model.refs import TEXT, ArgoVar, IfExpression
 BIG = "dflow_bigpar_"
 """Prefix of the artifact that carries a big parameter."""
 
+INIT_SUFFIX = "-init-artifact"
+"""End of the name of the helper step before a sliced step."""
+
 _UNSET: Any = object()
 
 
@@ -33,16 +36,20 @@ class _Owned:
     side = ""  # "inputs" or "outputs"
     group = ""  # "parameters" or "artifacts"
 
+    def holder(self) -> str:
+        """Return the name of the step that has it."""
+        return str(self.step.name)
+
     def path_text(self) -> str:
         """Return ``steps.a.outputs.parameters.x`` or ``inputs.parameters.x``: what stands between the braces."""
         self._check_named()
-        prefix = "" if self.step is None else f"{self.step.kind}.{self.step.name}."
+        prefix = "" if self.step is None else f"{self.step.kind}.{self.holder()}."
         return f"{prefix}{self.side}.{self.group}.{self.name}"
 
     def path_expr(self) -> str:
         """Return the same for an expression, where names may hold ``-``."""
         self._check_named()
-        prefix = "" if self.step is None else f"{self.step.kind}['{self.step.name}']."
+        prefix = "" if self.step is None else f"{self.step.kind}['{self.holder()}']."
         return f"{prefix}{self.side}.{self.group}['{self.name}']"
 
     def _check_named(self) -> None:
@@ -271,6 +278,7 @@ class InputArtifact(_Artifact):
         sub_path: Path inside the source.
         archive: ``"tar"``, ``None`` (as it is) or ``"default"`` (``config["archive_mode"]``).
         save_as_parameter: Refused: dflow's way of keeping paths as a parameter.
+        writable: Whether the OP changes it, so that it gets a copy of its own.
         **kwargs: Kept as attributes.
     """
 
@@ -289,6 +297,7 @@ class InputArtifact(_Artifact):
         sub_path: Optional[str] = None,
         archive: Any = "default",
         save_as_parameter: bool = False,
+        writable: bool = False,
         **kwargs: Any,
     ):
         super().__init__(name, step, template, path, type, archive, optional)
@@ -298,6 +307,7 @@ class InputArtifact(_Artifact):
             )
         self.source = source
         self.mode = mode
+        self.writable = writable
         self._sub_path = sub_path or ""
         self.__dict__.update(kwargs)
 
@@ -343,6 +353,12 @@ class OutputArtifact(_Artifact):
         self.save: List[Any] = [] if save is None else list(save) if isinstance(save, (list, tuple)) else [save]
         self.global_name = global_name
         self.__dict__.update(kwargs)
+
+    def holder(self) -> str:
+        """Return the name of the step that has it: the slices of a loop fill what its helper step names."""
+        slices = self.step.slices
+        sliced = slices is not None and self.name in slices.output_artifact
+        return str(self.step.name) + (INIT_SUFFIX if sliced else "")
 
     def pvc(self, *args: Any, **kwargs: Any) -> Any:
         """Refused: passing an artifact through a volume while its step still runs needs Kubernetes.

@@ -8,7 +8,7 @@ Trap: braces. A tag ends at its first ``}}``, so no text here holds a closure or
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from dflow_hpc.errors import ModelError
 from dflow_hpc.model.io import _Artifact, _Parameter
@@ -20,6 +20,9 @@ ELEMENT = "type(#) == 'map' ? #.dflow_list_item : #"
 
 class ArgoRange(ArgoVar):
     """The integers ``start, start + step, ...`` before ``end``, as a JSON list."""
+
+    bounds: Tuple[Any, Any, Any]
+    """``(start, end, step)`` as given."""
 
 
 class ArgoLen(ArgoVar):
@@ -98,7 +101,9 @@ def argo_range(*args: Any) -> ArgoRange:
         raise ModelError(f"argo_range{args!r} was asked for; it takes end, or start and end, or start, end and step.")
     start, end, step = (0, args[0], 1) if len(args) == 1 else (args[0], args[1], args[2] if len(args) == 3 else 1)
     text = f"sprig.untilStep({integer(start)}, {integer(end)}, {integer(step)})"
-    return ArgoRange(f"toJson({text})", TEXT, _all_sources(args))
+    found = ArgoRange(f"toJson({text})", TEXT, _all_sources(args))
+    found.bounds = (start, end, step)
+    return found
 
 
 def argo_len(value: Any) -> ArgoLen:
@@ -115,7 +120,7 @@ def argo_len(value: Any) -> ArgoLen:
     paths = getattr(value, "path_list", None)
     if paths is not None and not isinstance(value, ArgoVar):
         return ArgoLen(str(len(paths)), NUMBER)
-    return ArgoLen(f"len({as_list(value)})", NUMBER, _all_sources((value,)))
+    return ArgoLen(f"len({_stacked(value)})", NUMBER, _all_sources((value,)))
 
 
 def argo_sum(value: Any) -> ArgoSum:
@@ -176,8 +181,7 @@ def _stacked(value: Any) -> str:
     """Return a list whose elements are plain, or dicts with ``dflow_list_item``."""
     if not isinstance(value, ArgoVar):
         return as_list(value)
-    step = getattr(value, "step", None) if isinstance(value, _Parameter) else None
-    sliced = step is not None and step.stacks(value.name)
+    sliced = isinstance(value, _Parameter) and value.step is not None and value.step.stacks(value.name)
     return f"flatten({as_list(value)})" if sliced else as_list(value)
 
 

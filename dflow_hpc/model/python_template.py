@@ -259,9 +259,9 @@ def _from_signs(op_class: Any, op_name: str) -> Any:
     inputs, outputs = Inputs(), Outputs()
     for name, sign in op_class.get_input_sign().items():
         if isinstance(sign, Artifact):
-            artifact = InputArtifact(type=sign.type, optional=sign.optional, archive=sign.archive)
-            artifact.sign = sign
-            inputs.artifacts[name] = artifact
+            inputs.artifacts[name] = InputArtifact(
+                type=sign.type, optional=sign.optional, archive=sign.archive, writable=sign.writable
+            )
         elif isinstance(sign, (Parameter, BigParameter)):
             default = {"value": sign.default} if hasattr(sign, "default") else {}
             inputs.parameters[name] = InputParameter(

@@ -37,7 +37,7 @@ class Scope(OPTemplate):
         super().__init__(name, inputs, outputs, memoize_key, None, annotations)
         self.parallelism = parallelism
         self._members: List[Any] = []
-        self._names: Dict[str, Any] = {}
+        self._names: Dict[str, Step] = {}
 
     def _check(self, step: Any) -> Any:
         if not isinstance(step, self.member) or (self.member is Step and isinstance(step, Task)):
@@ -55,7 +55,7 @@ class Scope(OPTemplate):
         self._names[step.name] = step
         return step
 
-    def names(self) -> Dict[str, Any]:
+    def names(self) -> Dict[str, Step]:
         """Return its members by name."""
         return self._names
 

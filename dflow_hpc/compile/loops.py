@@ -1,0 +1,265 @@
+"""Loops: how many times a step runs, what each run gets, and the helper steps around a sliced one.
+
+A sliced step becomes up to three: ``<name>-init-artifact`` (names and seeds the artifacts that slices fill, counts what
+they cut), the loop itself, and a check of how many items succeeded.
+
+Not here: the cutting and stacking, which happens in the leaf (``op/slices.py``, ``op/runner.py``).
+
+Trap: with ``group_size`` the loop's item is the number of a group; the items themselves travel as parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from dflow_hpc.compile.texts import group_key, item_tags, parameter_text
+from dflow_hpc.errors import CompileError
+from dflow_hpc.model.checks import at
+from dflow_hpc.model.io import INIT_SUFFIX, _Parameter
+from dflow_hpc.model.loops import ELEMENT, ArgoRange, ArgoSequence, argo_len, integer
+from dflow_hpc.model.refs import NUMBER, TEXT, ArgoVar
+
+_PLAIN_ITEM = re.compile(r"\{\{\s*item\s*\}\}")
+
+
+@dataclass
+class Loop:
+    """How a step runs more than once."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    """``withParam`` or ``withSequence``; empty when it is no loop."""
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+    """Further arguments of each run."""
+    expression: str = ""
+    """The slices' expression as the leaf evaluates it."""
+    outputs: list[str] = field(default_factory=list)
+    """Output artifacts that the helper step seeds."""
+    counted: list[str] = field(default_factory=list)
+    """Input artifacts that the helper step looks into."""
+    sub_path: bool = False
+    """Whether each run gets its part of an artifact only."""
+    total: str = "1"
+    """expr-lang text: how many items there are."""
+
+    @property
+    def needs_init(self) -> bool:
+        """Whether a helper step runs before the loop."""
+        return bool(self.outputs or self.counted)
+
+    def item(self, text: str) -> str:
+        """Return a text of the author's with ``{{item}}`` as this loop calls it."""
+        return _PLAIN_ITEM.sub("{{item.order}}", text) if self.sub_path else text
+
+
+def plan(step: Any) -> Loop:
+    """Return how a step loops.
+
+    Raises:
+        CompileError: The length of its loop cannot be known, or options exclude each other.
+    """
+    slices = step.slices
+    if slices is None:
+        if step.with_param is None and step.with_sequence is None:
+            return Loop()
+        return Loop(fields=_fields(step), total=_total(step))
+    loop = Loop(outputs=list(slices.output_artifact), sub_path=bool(slices.sub_path))
+    if slices.sub_path:
+        _plan_sub_path(step, slices, loop)
+    elif slices.group_size is not None:
+        _plan_groups(step, slices, loop)
+    else:
+        explicit = step.with_param is not None or step.with_sequence is not None
+        loop.fields = _fields(step) if explicit else _counting_fields(step, slices, loop)
+        loop.total = _total(step) if explicit else loop.total
+        _bind_items(slices.slices, loop)
+    if loop.outputs:
+        loop.parameters.append({"name": "dflow_artifact_key", "value": _init_output(step, "dflow_artifact_key")})
+    return loop
+
+
+def _bind_items(text: str, loop: Loop) -> None:
+    loop.expression = text
+    for number, tag in enumerate(item_tags(text)):
+        name = f"dflow_var_{number}"
+        loop.expression = loop.expression.replace(tag, "${" + name + "}")
+        loop.parameters.append({"name": name, "value": tag})
+
+
+def _init_output(step: Any, name: str) -> str:
+    return "{{" + f"{step.kind}.{step.name}{INIT_SUFFIX}.outputs.parameters.{name}" + "}}"
+
+
+def _init_output_expr(step: Any, name: str) -> str:
+    return f"{step.kind}['{step.name}{INIT_SUFFIX}'].outputs.parameters['{name}']"
+
+
+# -- plain loops -----------------------------------------------------------------------------------------------------
+
+
+def _fields(step: Any) -> dict[str, Any]:
+    if step.with_sequence is not None:
+        return {"withSequence": _sequence(step.with_sequence)}
+    return {"withParam": _with_param(step.with_param)}
+
+
+def _with_param(value: Any) -> str:
+    if _is_stacked(value):  # each item is then a value, not a record of one
+        return "{{=toJson(map(flatten(sprig.fromJson(" + value.expr + ")), " + ELEMENT + "))}}"
+    if isinstance(value, ArgoVar) and value.kind != TEXT:
+        return "{{=toJson(" + value.expr + ")}}"
+    return parameter_text(value, None)
+
+
+def _is_stacked(value: Any) -> bool:
+    return isinstance(value, _Parameter) and value.step is not None and value.step.stacks(value.name)
+
+
+def _sequence(sequence: ArgoSequence) -> dict[str, str]:
+    found = {"count": sequence.count, "start": sequence.start, "end": sequence.end}
+    result = {name: _number_text(value) for name, value in found.items() if value is not None}
+    return {**result, "format": sequence.format} if sequence.format else result
+
+
+def _number_text(value: Any) -> str:
+    return str(value) if isinstance(value, (int, ArgoVar)) else parameter_text(value, None)
+
+
+def _total(step: Any) -> str:
+    """Return expr-lang text for the number of items that the author's loop has."""
+    sequence, value = step.with_sequence, step.with_param
+    if sequence is not None:
+        if sequence.count is not None:
+            return integer(sequence.count)
+        start = integer(0 if sequence.start is None else sequence.start)
+        return f"(int(abs({integer(sequence.end)} - {start})) + 1)"
+    if isinstance(value, ArgoRange) and value.bounds[0] == 0 and value.bounds[2] == 1:
+        return integer(value.bounds[1])
+    if isinstance(value, (ArgoVar, list, tuple)):
+        return str(argo_len(value).expr)
+    text = str(value).strip()
+    if text.startswith("{{=") and text.endswith("}}"):
+        return f"len(sprig.fromJson({text[3:-2]}))"
+    if text.startswith("{{"):
+        return f"len(sprig.fromJson({tag_expression(text[2:-2])}))"
+    try:
+        return str(len(json.loads(text)))
+    except (ValueError, TypeError) as error:
+        raise CompileError(
+            f"{step.title} loops over with_param={value!r}{at(step.where)}, which is no JSON list. Give a list, or a "
+            "reference to one."
+        ) from error
+
+
+def tag_expression(tag: str) -> str:
+    """Return the expr-lang form of a plain tag: ``steps['a-b'].outputs.parameters['x']``."""
+    first, *rest = tag.strip().split(".")
+    return first + "".join(f"['{part}']" for part in rest)
+
+
+# -- loops whose length follows from what is sliced ------------------------------------------------------------------
+
+
+def _counting_fields(step: Any, slices: Any, loop: Loop) -> dict[str, Any]:
+    loop.total = _sliced_length(step, slices, loop)
+    return {"withParam": _range_text(loop.total)}
+
+
+def _range_text(total: str) -> str:
+    if total.isdigit():
+        return json.dumps(list(range(int(total))))
+    return "{{=toJson(sprig.untilStep(0, " + total + ", 1))}}"
+
+
+def _sliced_length(step: Any, slices: Any, loop: Loop) -> str:
+    for name in slices.input_parameter:
+        value = step.parameters.get(name, getattr(step.template.inputs.parameters[name], "value", None))
+        if isinstance(value, (list, tuple)):
+            return str(len(value))
+        if isinstance(value, ArgoVar):
+            return argo_len(value).expr
+        raise CompileError(
+            f"{step.title} slices its input parameter {name!r}{at(step.where)}, which is given {value!r}; a sliced "
+            "parameter is a list, or a reference to one."
+        )
+    for name in slices.input_artifact:
+        paths = getattr(step.artifacts.get(name), "path_list", None)
+        if paths:
+            return str(len(paths))
+    if slices.input_artifact:
+        loop.counted = list(slices.input_artifact)
+        return f"asInt({_init_output_expr(step, 'dflow_nslices')})"
+    raise CompileError(
+        f"{step.title} has slices without a sliced input{at(step.where)}, so how often it runs is not known. Give "
+        "with_param=argo_range(n), or name the inputs in Slices(input_parameter=[...])."
+    )
+
+
+def _plan_sub_path(step: Any, slices: Any, loop: Loop) -> None:
+    if slices.group_size is not None:
+        raise CompileError(
+            f"{step.title} has Slices(sub_path=True, group_size={slices.group_size}){at(step.where)}, which is not "
+            "supported together. Leave one of them out."
+        )
+    if not slices.input_artifact:
+        raise CompileError(
+            f"{step.title} has Slices(sub_path=True) without input_artifact{at(step.where)}. Name the artifacts of "
+            "which each slice gets its part."
+        )
+    loop.counted = list(slices.input_artifact)
+    loop.fields = {"withParam": _init_output(step, "dflow_slices_path")}
+    loop.total = f"len(sprig.fromJson({_init_output_expr(step, 'dflow_slices_path')}))"
+    _bind_items(loop.item(slices.slices), loop)
+    for name in slices.input_artifact:
+        loop.parameters.append({"name": f"dflow_{name}_sub_path", "value": "{{item." + name + "}}"})
+
+
+def _plan_groups(step: Any, slices: Any, loop: Loop) -> None:
+    explicit = step.with_param is not None or step.with_sequence is not None
+    loop.total = _total(step) if explicit else _sliced_length(step, slices, loop)
+    size = slices.group_size
+    if loop.total.isdigit():
+        loop.fields = {"withParam": json.dumps(list(range(-(-int(loop.total) // size))))}
+    else:
+        loop.fields = {"withParam": _range_text(f"int(ceil({loop.total} / {size}))")}
+    loop.expression = slices.slices
+    for tag in item_tags(slices.slices):
+        if tag.startswith("{{="):
+            raise CompileError(
+                f"{step.title} has group_size and the expression {tag} in its slices{at(step.where)}. With groups only "
+                "{{item}} and {{item.name}} can stand there."
+            )
+        loop.expression = loop.expression.replace(tag, "${" + tag[2:-2].strip() + "}")
+    loop.parameters.append({"name": "dflow_group", "value": "{{item}}"})
+    loop.parameters += [{"name": name, "value": text} for name, text in _group_items(step, loop).items()]
+
+
+def _group_items(step: Any, loop: Loop) -> dict[str, str]:
+    """Return the parameters from which a leaf knows the items of all groups."""
+    if step.with_sequence is not None:
+        found = _sequence(step.with_sequence)
+        return {f"dflow_sequence_{name}": text for name, text in found.items()}
+    if isinstance(step.with_param, ArgoRange):
+        names = ("dflow_range_start", "dflow_range_end", "dflow_range_step")
+        return {name: _number_text(value) for name, value in zip(names, step.with_param.bounds, strict=True)}
+    if step.with_param is not None:
+        return {"dflow_with_param": _with_param(step.with_param)}
+    return {"dflow_nslices": loop.total if loop.total.isdigit() else "{{=" + loop.total + "}}"}
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def init_key(key: str) -> str:
+    """Return the key of the helper step before a loop with this key."""
+    return group_key(key) + INIT_SUFFIX
+
+
+def number_text(total: str) -> str:
+    """Return a number of items as a parameter's text."""
+    return total if total.isdigit() else "{{=" + total + "}}"
+
+
+__all__ = ["NUMBER", "Loop", "init_key", "number_text", "plan", "tag_expression"]

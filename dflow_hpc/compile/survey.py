@@ -1,0 +1,133 @@
+"""Look at a whole workflow before anything of it is written: its scopes, what each step really runs, its OPs.
+
+A step runs its template as its executor, or the workflow's, rewrites it. A parameter of a Steps or DAG is *big* (a
+file, not text) when something big is given to it, which may be known only after several levels.
+
+Not here: anything about the manifest.
+
+Trap: objects are told apart by ``id``, so everything surveyed is kept alive by the survey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dflow_hpc.compile.leaves import SCRIPT_MARK
+from dflow_hpc.errors import CompileError
+from dflow_hpc.model.checks import at
+from dflow_hpc.model.executor import MachineExecutor
+from dflow_hpc.model.io import InputParameter, _Parameter
+from dflow_hpc.model.python_template import PythonOPTemplate
+from dflow_hpc.model.refs import IfExpression
+from dflow_hpc.model.step import HookStep, Step
+from dflow_hpc.model.templates import OPTemplate
+
+
+class Survey:
+    """What a workflow is made of.
+
+    Args:
+        workflow: The workflow.
+    """
+
+    def __init__(self, workflow: Any):
+        self.context = workflow.context
+        self.scopes: list[Any] = []
+        self.op_templates: list[PythonOPTemplate] = []
+        self._seen: dict[int, Any] = {}
+        self._rendered: dict[tuple[Any, ...], tuple[Any, Any, OPTemplate]] = {}
+        self._big: dict[int, Any] = {}
+        self.has_helpers = False
+        self._visit(workflow.entrypoint)
+        if workflow.on_exit is not None:
+            self._visit(self.rendered(workflow.on_exit, None))
+        self._spread_big()
+
+    def target(self, step: Step) -> OPTemplate:
+        """Return the template that a step really runs."""
+        return self.rendered(step.template, step)
+
+    def rendered(self, template: Any, step: Step | None) -> OPTemplate:
+        """Return a template as its step's executor, or the workflow's, rewrites it; the same object each time."""
+        executor = None if step is None else step.executor
+        if executor is None and not template.super_op:
+            executor = self.context
+        if executor is None:
+            return template  # type: ignore[no-any-return]
+        what: Any = tuple(executor.annotations().items()) if type(executor) is MachineExecutor else id(executor)
+        original, key = template, (id(template), what)
+        if key not in self._rendered:
+            if template.super_op:
+                raise CompileError(
+                    f"{step.title if step else 'the exit handler'} was given an executor"
+                    f"{at(step.where if step else None)}, and its template {template.title} is made of steps. Give the "
+                    "executor to the steps in it, or to all by Workflow(context=...)."
+                )
+            if isinstance(template, PythonOPTemplate) and not isinstance(executor, MachineExecutor):
+                template = template.copy()
+                template.script = SCRIPT_MARK  # executors of others wrap the script, which is written later
+            new = executor.render(template)
+            if not isinstance(new, OPTemplate):
+                raise CompileError(
+                    f"{type(executor).__name__}.render({template.title}) returned {new!r}; it returns a template."
+                )
+            self._rendered[key] = (original, executor, new)
+        return self._rendered[key][2]
+
+    def is_big(self, value: Any) -> bool:
+        """Say whether a reference, or a declared parameter, is carried as a file."""
+        if isinstance(value, IfExpression):
+            return any(self.is_big(branch) for branch in value.branches)
+        if not isinstance(value, _Parameter):
+            return False
+        if value.step is not None:
+            if isinstance(value, InputParameter):
+                return self.is_big(getattr(value, "value", None))
+            value = self.target(value.step).outputs.parameters[value.name]
+        return value.save_as_artifact or id(value) in self._big
+
+    def _visit(self, template: Any) -> None:
+        queue = [template]
+        while queue:
+            current = queue.pop()
+            if id(current) in self._seen:
+                continue
+            self._seen[id(current)] = current
+            if isinstance(current, PythonOPTemplate):
+                self.op_templates.append(current)
+            elif current.super_op:
+                self.scopes.append(current)
+                self.has_helpers = self.has_helpers or any(step.counts_success for step in current.all_steps())
+                queue.extend(reversed([self.target(step) for step in _with_hooks(current.all_steps())]))
+
+    def _spread_big(self) -> None:
+        changed = True
+        while changed:
+            before = len(self._big)
+            for scope in self.scopes:
+                for step in scope.all_steps():
+                    declared = self.target(step).inputs.parameters if step.template.super_op else {}
+                    for name, value in step.parameters.items():
+                        if name in declared and self.is_big(value):
+                            self._mark(declared[name])
+                for output in scope.outputs.parameters.values():
+                    if self.is_big(output.value_from_parameter) or self.is_big(output.value_from_expression):
+                        self._mark(output)
+            changed = len(self._big) > before
+
+    def _mark(self, declaration: Any) -> None:
+        self._big[id(declaration)] = declaration
+
+
+def _with_hooks(steps: Iterable[Step]) -> Iterable[Step]:
+    for step in steps:
+        yield step
+        for hook in step.hooks.values():
+            if hook is not None:
+                yield hook_step(hook)
+
+
+def hook_step(hook: Any) -> Step:
+    """Return the step that a hook is: a ``HookStep`` as it is, a template as one without arguments."""
+    return hook if isinstance(hook, Step) else HookStep(hook)
