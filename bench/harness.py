@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / ".peers"
-PEER_PACKAGES = {"pydflow": "pydflow==1.8.134", "hera": "hera==7.1.0", "jobflow": "jobflow==0.4.0"}
+PEER_PACKAGES = {"pydflow": "pydflow==1.8.134", "hera": "hera[yaml]==7.1.0", "jobflow": "jobflow==0.4.0"}
 
 
 @dataclass(frozen=True)
