@@ -517,4 +517,6 @@ def seconds(text: str) -> float:
 def _show_outputs(root: str, outputs: dict[str, Any]) -> None:
     """Write output parameters to ``outputs/parameters/<name>``, as dflow does for scripts that look there."""
     found = [parameter for parameter in outputs.get("parameters") or [] if "value" in parameter]
-    staging.stage_parameters(f"{root}/outputs/parameters", found)
+    if found:
+        os.mkdir(f"{root}/outputs")
+        staging.stage_parameters(f"{root}/outputs/parameters", found)

@@ -17,7 +17,6 @@ import ctypes
 import gc
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -35,9 +34,12 @@ DEADLINE_TEXT = "Pod was active on the node longer than the specified deadline"
 NO_RECORD = 99
 """Exit code of a leaf that could not write its record."""
 _PR_SET_PDEATHSIG = 1
+_SIGKILL = int(signal.SIGKILL)
 _MESSAGE_LIMIT = 4096
 """Kubernetes keeps so many bytes of a termination message."""
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = ctypes.CDLL(None).prctl
+# The plain names skip what json.loads and os.environ.update do around them: pages that each leaf would copy.
+_decode = json.JSONDecoder().raw_decode
 
 
 class Ended(SystemExit):
@@ -46,7 +48,7 @@ class Ended(SystemExit):
 
 def die_with_parent(parent: int) -> None:
     """Let the kernel kill this process when ``parent`` dies; end at once if it is dead already."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(NO_RECORD)
 
@@ -63,10 +65,12 @@ class Leaf:
         self.spec = spec
         self.settings = settings
         self.root: str = spec["root"]
-        self.template: dict[str, Any] = spec["template"]
+        self.template: dict[str, Any] = _decode(spec["template"])[0]
         self.inputs: dict[str, Any] = spec["inputs"]
         self.started = time.time()
         self.asked_to_end = False
+        self.over = False
+        """Nothing runs any more, and the record is being written: it is too late to end."""
         self.notices: list[str] = []
         self.members: list[dict[str, Any]] = []
 
@@ -88,21 +92,29 @@ class Leaf:
             "ARGO_PROGRESS_FILE": self.progress_file,
             "ARGO_INCLUDE_SCRIPT_OUTPUT": "true" if spec["result"] else "false",
         }
-        template = json.dumps(self.template)
-        if len(template) < 100_000:  # Linux refuses variables above 128 KiB; Argo leaves it out then, too
-            found["ARGO_TEMPLATE"] = template
+        if len(spec["template"]) < 100_000:  # Linux refuses variables above 128 KiB; Argo leaves it out then, too
+            found["ARGO_TEMPLATE"] = spec["template"]
         return found
 
-    def on_terminate(self, _number: int, _frame: object) -> None:
-        """Remember that the leaf shall end, and unwind whatever runs."""
-        self.asked_to_end = True
-        raise Ended(128 + signal.SIGTERM)
+
+_current: Leaf | None = None
+"""The leaf of this process; None in the zygote."""
 
 
-def main(spec: dict[str, Any], settings: dict[str, Any]) -> NoReturn:
-    """Run a leaf in this process and end it."""
+def on_terminate(_number: int, _frame: object) -> None:
+    """Handle SIGTERM: unwind whatever runs, and remember in a leaf that it was asked to end."""
+    if _current is not None:
+        if _current.over:
+            return
+        _current.asked_to_end = True
+    raise Ended(128 + signal.SIGTERM)
+
+
+def main(line: bytes, settings: dict[str, Any]) -> NoReturn:
+    """Run the leaf of which ``line`` is the spec, as JSON, in this process, and end it."""
     code = NO_RECORD
     try:
+        spec = _decode(line.decode())[0]
         leaf = Leaf(spec, settings)
         make_directory(leaf.root)
         _log_to(f"{leaf.root}/log.txt")
@@ -169,6 +181,7 @@ def enter(fd: int) -> NoReturn:
         file.seek(0)
         spec, settings = json.load(file)
     code = NO_RECORD
+    signal.signal(signal.SIGTERM, on_terminate)
     try:
         code = _run(Leaf(spec, settings))
     except Ended:
@@ -188,21 +201,21 @@ def _flush() -> None:
 
 
 def _run(leaf: Leaf) -> int:
+    global _current  # noqa: PLW0603  (a process is one leaf; the signal handler has to find it)
+    _current = leaf
     gc.enable()
-    signal.signal(signal.SIGTERM, leaf.on_terminate)
     root = leaf.root
-    staging.write_file(f"{root}/name", short_name(leaf.spec["name"]).encode())
+    staging.write_file(f"{root}/name", leaf.spec["name"].encode())
     staging.write_file(f"{root}/type", b"Pod")
-    staging.write_file(f"{root}/phase", b"Running")
+    _write_phase(root, "Running")
     try:
         record = _run_op(leaf) if OP_ANNOTATION in _annotations(leaf.template) else _run_commands(leaf)
     except staging.StagingError as error:
         record = {"phase": "Error", "message": str(error), "failure": error.failure}
     except Ended:
         record = {"phase": "Failed", "message": "main: Error (exit code 143)", "outputs": {"exitCode": "143"}}
+    leaf.over = True
     finished = time.time()
-    # From here on it is too late to end: the record is written, or it is not.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if leaf.asked_to_end:
         deadline = leaf.spec["deadline"]
         if deadline is None or finished < deadline:
@@ -222,14 +235,17 @@ def write_record(root: str, node_id: str, record: dict[str, Any]) -> None:
     if not os.path.isdir(root):  # the OP may have removed its own directory
         os.makedirs(root)
     temporary = f"{root}/.{RECORD}"
-    staging.write_file(f"{root}/phase", record["phase"].encode())
+    _write_phase(root, record["phase"])
     staging.write_file(temporary, json.dumps({"node": node_id, **record}).encode())
     os.rename(temporary, f"{root}/{RECORD}")
 
 
-def short_name(node_name: str) -> str:
-    """Return the step's name in a node's name: ``wf[0].gen(0:a.b)(1)`` gives ``gen``."""
-    return re.sub(r"\([^()]*\)", "", node_name).rpartition(".")[2]
+def _write_phase(root: str, phase: str) -> None:
+    # Not truncated to nothing first: ext4 would write such a file to the disk when it is closed.
+    fd = os.open(f"{root}/phase", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    os.write(fd, phase.encode())
+    os.ftruncate(fd, len(phase))
+    os.close(fd)
 
 
 def failed(code: int, text: str, container: str = "main") -> dict[str, Any]:
@@ -263,7 +279,7 @@ def conclude(leaf: Leaf, record: dict[str, Any], outputs: dict[str, Any], take: 
 
 
 def _run_op(leaf: Leaf) -> dict[str, Any]:
-    record = json.loads(_annotations(leaf.template)[OP_ANNOTATION])
+    record = _decode(_annotations(leaf.template)[OP_ANNOTATION])[0]
     root = leaf.root
     store = leaf.settings["store"]
     inputs = staging.Inputs(store, leaf.settings["copy_method"], record.get("writable") or [])
@@ -272,7 +288,8 @@ def _run_op(leaf: Leaf) -> dict[str, Any]:
     for artifact in leaf.inputs.get("artifacts") or []:
         if artifact["name"] != staging.BUNDLE_INPUT:
             inputs.stage(artifact, op_path(root, artifact["path"]))
-    os.environ.update(leaf.environment("main"))
+    for name, value in leaf.environment("main").items():
+        os.environ[name] = value
     outputs: dict[str, Any] = {}
     if leaf.spec["result"]:
         from dflow_hpc.engines.local import commands

@@ -67,10 +67,10 @@ def without_newline(text: str) -> str:
 
 
 def stage_parameters(directory: str, parameters: list[dict[str, Any]]) -> None:
-    """Write each input parameter to a file of its name."""
+    """Write each parameter to a file of its name in a directory, which is made."""
     if not parameters:
         return
-    os.makedirs(directory, exist_ok=True)
+    os.mkdir(directory)
     for parameter in parameters:
         value = parameter.get("value")
         write_file(f"{directory}/{parameter['name']}", str("" if value is None else value).encode("utf-8", "replace"))
@@ -227,8 +227,7 @@ class Outputs:
             if not path or fault:  # a literal value stands as it is; after the first fault Argo reads no more
                 continue
             try:
-                with open(self._real(path), encoding="utf-8", errors="replace", newline="") as file:
-                    parameter["value"] = without_newline(file.read())
+                parameter["value"] = without_newline(_read_text(self._real(path)))
             except OSError as error:
                 if source.get("default") is not None:
                     parameter["value"] = without_newline(str(source["default"]))
@@ -281,9 +280,20 @@ def _volume_paths(template: dict[str, Any]) -> list[str]:
     return [posixpath.normpath(path) for path in mounts + inputs]
 
 
+def _read_text(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 20):
+            parts.append(part)
+        return b"".join(parts).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
 def _file_name(artifact: dict[str, Any], archive: str) -> str:
     if archive == "none":
-        return posixpath.basename(artifact["path"].rstrip("/"))
+        return posixpath.basename(str(artifact["path"]).rstrip("/"))
     return f"{artifact['name']}.{'zip' if archive == 'zip' else 'tgz'}"
 
 

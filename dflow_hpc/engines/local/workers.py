@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -338,9 +339,9 @@ def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> byte
     head = ["run", request.node_id, str(root), place.slots]
     spec = {
         "id": request.node_id,
-        "name": request.node_name,
+        "name": _short_name(request.node_name),
         "root": str(root),
-        "template": template,
+        "template": json.dumps(template),
         "inputs": request.inputs,
         "pod": request.pod_name,
         "workflow": request.workflow_name,
@@ -350,6 +351,11 @@ def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> byte
         "setup": place.setup,
     }
     return f"{json.dumps(head)}\t{json.dumps(spec)}\n".encode()
+
+
+def _short_name(node_name: str) -> str:
+    """Return the step's name in a node's name: ``wf[0].gen(0:a.b)(1)`` gives ``gen``."""
+    return re.sub(r"\([^()]*\)", "", node_name).rpartition(".")[2]
 
 
 def _death(request: LeafRequest, status: int) -> dict[str, Any]:

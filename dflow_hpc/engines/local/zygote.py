@@ -25,7 +25,6 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -41,12 +40,15 @@ _CHUNK = 1 << 16
 class _Leaf:
     """A leaf that runs, or that has ended and left something behind."""
 
-    __slots__ = ("id", "kill_at", "root", "slots", "status")
+    __slots__ = ("asked", "id", "kill_at", "pidfd", "root", "slots", "status")
 
-    def __init__(self, id: str, root: str, slots: int):
+    def __init__(self, id: str, root: str, slots: int, pidfd: int):
         self.id = id
+        self.pidfd = pidfd
         self.root = root
         self.slots = slots
+        self.asked = False
+        """Whether it was asked to end: what is then left of it is no news."""
         self.kill_at: float | None = None
         self.status: int | None = None
 
@@ -55,11 +57,11 @@ class Zygote:
     """Forks leaves for the engine at the other end of ``channel``.
 
     Args:
-        channel: A stream socket; its end of file means that the engine is gone.
+        channel: Descriptor of a stream socket; its end of file means that the engine is gone.
         settings: What all leaves of the run share; see ``workers.py``.
     """
 
-    def __init__(self, channel: socket.socket, settings: dict[str, Any]):
+    def __init__(self, channel: int, settings: dict[str, Any]):
         self._channel = channel
         self._settings = settings
         self._free: float = settings["workers"] if settings["workers"] > 0 else float("inf")
@@ -68,27 +70,26 @@ class Zygote:
         self._out: list[str] = []
         self._rest = b""
         self._me = os.getpid()
-        self._wake, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # a Python handler is what makes the wakeup fd work
         self._engine = os.pidfd_open(settings["engine"])
-        self._private = [channel.fileno(), self._wake, wakeup, self._engine]
+        # A pidfd a child rather than SIGCHLD: a handler would have to be undone in each leaf.
+        self._poller = select.poll()
+        self._poller.register(channel, select.POLLIN)
+        self._poller.register(self._engine, select.POLLIN)
+        self._orphans: dict[int, int] = {}
+        """Processes that leaves left behind and that were killed: pid -> pidfd."""
 
     def serve(self) -> None:
         """Work until the engine is gone; then end all leaves and return."""
-        poller = select.poll()
-        channel = self._channel.fileno()
-        for fd in (channel, self._wake, self._engine):
-            poller.register(fd, select.POLLIN)
         self._send()
         while True:
-            for fd, _ in poller.poll(self._timeout()):
-                if fd == self._wake:
-                    os.read(self._wake, _CHUNK)
-                elif fd == self._engine or not self._receive():
+            ended = False
+            for fd, _ in self._poller.poll(self._timeout()):
+                if fd == self._engine or (fd == self._channel and not self._receive()):
                     self._end_everything()
                     return
-            self._reap()
+                ended = ended or fd != self._channel
+            if ended:
+                self._reap()
             self._kill_late()
             self._start_pending()
             if self._out and not self._send():
@@ -96,8 +97,10 @@ class Zygote:
                 return
 
     def _send(self) -> bool:
+        data = "".join(self._out).encode()
         try:
-            self._channel.sendall("".join(self._out).encode())
+            while data:
+                data = data[os.write(self._channel, data) :]
         except (BrokenPipeError, ConnectionResetError):
             return False
         self._out.clear()
@@ -109,7 +112,7 @@ class Zygote:
 
     def _receive(self) -> bool:
         try:
-            data = self._channel.recv(_CHUNK)
+            data = os.read(self._channel, _CHUNK)
         except ConnectionResetError:
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -130,19 +133,30 @@ class Zygote:
             pid = os.fork()
             if pid == 0:
                 self._become_leaf(spec)
-            self._leaves[pid] = _Leaf(node, root, slots)
+            self._leaves[pid] = _Leaf(node, root, slots, self._watch(pid))
             self._free -= slots
             self.tell("start", node, pid)
 
+    def _watch(self, pid: int) -> int:
+        fd = os.pidfd_open(pid)
+        self._poller.register(fd, select.POLLIN)
+        return fd
+
+    def _forget(self, pidfd: int) -> None:
+        self._poller.unregister(pidfd)
+        os.close(pidfd)
+
     def _become_leaf(self, spec: bytes) -> NoReturn:
-        # The wakeup fd first: a signal must not wake the parent through the shared pipe.
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for fd in self._private:
-            os.close(fd)
+        os.close(self._channel)
+        os.close(self._engine)
+        for other in self._leaves.values():
+            if other.status is None:
+                os.close(other.pidfd)
+        for pidfd in self._orphans.values():
+            os.close(pidfd)
         os.setsid()
         leafrun.die_with_parent(self._me)
-        leafrun.main(json.loads(spec), self._settings)
+        leafrun.main(spec, self._settings)
 
     def _end(self, id: str, grace: float) -> None:
         for position, waiting in enumerate(self._pending):
@@ -153,6 +167,7 @@ class Zygote:
         for pid, leaf in self._leaves.items():
             if leaf.id == id and leaf.status is None:
                 leaf.kill_at = time.monotonic() + grace
+                leaf.asked = True
                 _signal(pid, signal.SIGTERM)
                 for other in leftovers.find(leftovers.belongs_to_leaf(leaf.root, pid)):
                     if other != pid:
@@ -169,7 +184,6 @@ class Zygote:
                 _signal(pid, signal.SIGKILL)  # what it leaves behind is found when it has ended
 
     def _reap(self) -> None:
-        ended = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -177,25 +191,30 @@ class Zygote:
                 break
             if pid == 0:
                 break
-            ended = True
             leaf = self._leaves.get(pid)
             if leaf is not None:
                 leaf.status, leaf.kill_at = status, None
-        if ended:
-            self._settle()
+                self._forget(leaf.pidfd)
+            elif pid in self._orphans:
+                self._forget(self._orphans.pop(pid))
+        self._settle()
 
     def _settle(self) -> None:
         """Report the leaves of which nothing runs any more; end what the others left behind."""
         over = {pid: leaf for pid, leaf in self._leaves.items() if leaf.status is not None}
         alive = [pid for pid, leaf in self._leaves.items() if leaf.status is None]
         for orphan in leftovers.children_of(self._me):
-            if orphan in alive or os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG):
+            if orphan in alive:
                 continue
             owner = self._owner(orphan, over)
             if owner is None and alive:
                 continue  # it may belong to a leaf that still runs
-            self.tell("note", owner and owner.id, f"a process left behind was ended: {leftovers.describe(orphan)}")
-            _signal(orphan, signal.SIGKILL)
+            if orphan not in self._orphans:
+                if owner is None or not owner.asked:
+                    text = f"a process left behind was ended: {leftovers.describe(orphan)}"
+                    self.tell("note", owner and owner.id, text)
+                self._orphans[orphan] = self._watch(orphan)
+                _signal(orphan, signal.SIGKILL)
             # Its end calls this again. Where nothing tells whose it was, every ended leaf waits for it.
             over = {pid: leaf for pid, leaf in over.items() if owner is not None and leaf is not owner}
         for pid, leaf in over.items():
@@ -235,15 +254,15 @@ def enter(channel_fd: int, settings_fd: int) -> None:
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    channel = socket.socket(fileno=channel_fd)
-    channel.set_inheritable(False)
+    os.set_inheritable(channel_fd, False)
     with open(settings_fd, encoding="utf-8") as file:
         settings = json.load(file)
     os.set_inheritable(settings["lock_fd"], False)
-    zygote = Zygote(channel, settings)
+    zygote = Zygote(channel_fd, settings)
     if settings["records"] and settings["isolation"] == "fork":
         _preload(zygote, settings)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a leaf that is killed keeps its lines
+    signal.signal(signal.SIGTERM, leafrun.on_terminate)  # inherited by leaves, which would pay for setting it
     gc.collect()
     gc.disable()  # a collection here would only touch pages that leaves share; a leaf enables it again
     gc.freeze()
