@@ -52,12 +52,15 @@ def read_staged(name: str, root: Path, parts: Optional[Parts] = None) -> Optiona
     found = []
     for index in range(count):
         part = f"dflow_{name}_{index}"
-        paths = catalog.assemble(catalog.read(directory / part)) if (directory / part).is_dir() else part
-        found.append(_below(paths, part) if paths != [] else part)
+        listed = (directory / part / catalog.directory_name()).is_dir()
+        found.append(_below(catalog.assemble(catalog.read(directory / part)), part) if listed else part)
     if isinstance(parts, int):
         return Staged(directory, [path for item in found for path in (item if isinstance(item, list) else [item])])
-    single = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in found]
-    return Staged(directory, catalog.expand(catalog.flatten(dict(zip(parts, single)))) if single else {})
+    flat: Dict[str, Any] = {}
+    for key, item in zip(parts, found):
+        single = item[0] if isinstance(item, list) and len(item) == 1 else item
+        flat.update({".".join(filter(None, (key, order))): path for order, path in catalog.flatten(single).items()})
+    return Staged(directory, catalog.expand(flat))
 
 
 def _below(paths: Any, directory: str) -> Any:
@@ -247,10 +250,6 @@ class Publisher:
         relative = self._relative(source, base)
         if self.create_dir and piece is not None:
             relative = os.path.normpath(os.path.join(slice_directory(piece), relative))
-            if os.path.isabs(relative) or relative.startswith(".."):
-                raise StorageError(
-                    f"the slice {piece!r} names a directory that leads out of the artifact {self.name!r}."
-                )
         self._link(source, relative)
         return relative
 
@@ -302,8 +301,18 @@ class _Written(str):
 
 
 def slice_directory(piece: Where) -> str:
-    """Return the directory named by a slice: ``a/b`` for ``"a.b"``."""
-    return os.path.join(*catalog.split(piece)) if isinstance(piece, str) else str(piece)
+    """Return the directory named by a slice: ``a/b`` for ``"a.b"``.
+
+    Raises:
+        StorageError: It would lie outside of the directory that contains it.
+    """
+    directory = os.path.normpath(os.path.join(*catalog.split(piece)) if isinstance(piece, str) else str(piece))
+    if os.path.isabs(directory) or directory.startswith(".."):
+        raise StorageError(
+            f"the slice {piece!r} was asked to name a directory (create_dir); it would lie outside. "
+            "Let the slice expression give an int or a dotted path."
+        )
+    return directory
 
 
 def path_list(entries: Sequence[catalog.Entry]) -> List[Dict[str, Any]]:

@@ -44,7 +44,7 @@ def run_singly(call: Callable[[int], _T], count: int, size: int, timeout: Option
 def _attempt(call: Callable[[int], _T], index: int, timeout: Optional[float]) -> "Ended[_T]":
     try:
         result = call(index) if timeout is None else _bounded(call, index, timeout)
-    except Exception as error:
+    except Exception as error:  # one slice's failure must not take the others' results
         return None, error
     error_of_op = getattr(result, "error", None)
     if error_of_op is not None:
@@ -116,7 +116,7 @@ class _Forks:
             with open(theirs, "wb") as pipe:
                 pipe.write(_pickled(index, _attempt(self.call, index, self.timeout)))
             code = 0
-        except BaseException:
+        except BaseException:  # nothing is above this frame but the parent's copy
             traceback.print_exc()
         finally:
             sys.stdout.flush()
@@ -135,7 +135,7 @@ class _Forks:
 def _pickled(index: int, ended: Any) -> bytes:
     try:
         return pickle.dumps(ended)
-    except Exception as error:
+    except Exception as error:  # whatever an author's object raises when it is pickled
         result, failure = ended
         shown = failure if failure is not None else getattr(result, "error", None) or "its outputs"
         return pickle.dumps(
@@ -147,7 +147,7 @@ def _result(fork: _Fork, status: int) -> Any:
     if status == 0 and fork.received:
         try:
             return pickle.loads(bytes(fork.received))  # noqa: S301  (our own child wrote it)
-        except Exception as error:
+        except Exception as error:  # an exception class whose __init__ takes other arguments, mostly
             return None, SliceDied(f"slice {fork.slice} of the pool ended, and its result cannot be read: {error}")
     how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
     return None, SliceDied(f"the process of slice {fork.slice} of the pool ended without a result ({how})")

@@ -90,7 +90,7 @@ def _op_class(entry: Mapping[str, str]) -> type:
     return found
 
 
-def run(root: Path, record: Mapping[str, Any], *, pod: bool = False) -> int:
+def run(root: Path, record: Mapping[str, Any], *, pod: bool = False, code_dir: Optional[Path] = None) -> int:
     """Run one leaf.
 
     Args:
@@ -98,6 +98,7 @@ def run(root: Path, record: Mapping[str, Any], *, pod: bool = False) -> int:
         record: The op record.
         pod: It runs in a pod of its own: the message goes to ``/dev/termination-log``, and empty directories are
             marked, since object storage has none.
+        code_dir: The extracted bundle, where nothing was preloaded.
 
     Returns:
         The exit code: 0, 2 after a ``FatalError``, 1 after any other exception. Its traceback is on stderr.
@@ -105,11 +106,13 @@ def run(root: Path, record: Mapping[str, Any], *, pod: bool = False) -> int:
     Raises:
         SystemExit: The OP raised it, or whoever ended the leaf did.
     """
+    global _code_dir  # noqa: PLW0603  (as in preload)
+    _code_dir = code_dir or _code_dir
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
     try:
         _Leaf(Path(os.path.abspath(root)), record, pod).run()
-    except Exception as error:
+    except Exception as error:  # the author's code: whatever it raises is the result of the leaf
         traceback.print_exc()
         sys.stderr.flush()
         _leave_message(error, root, pod)
@@ -251,7 +254,7 @@ class _Leaf:
         try:
             outputs = as_outputs(op, op.execute(self._op_in(signs, where, position)))
             return Done(outputs, where, Path.cwd())
-        except Exception as error:
+        except Exception as error:  # raised again by the caller, when the outputs are safe
             return Done(op.outputs, where, cwd, error)
         except SystemExit:
             self._save(signs, [Done(op.outputs, where, cwd, SystemExit())])

@@ -75,10 +75,10 @@ _Found = typing.Optional[Tuple[str, Any, str]]
 
 def _mismatch(value: Any, expected: Any, path: str) -> _Found:
     """Return None if it fits, else (path of the element, the element, what was expected)."""
+    if expected is Any:  # a class since Python 3.11
+        return None
     if isinstance(expected, type) and typing.get_origin(expected) is None:
         return _mismatch_class(value, expected, path)
-    if expected is Any:
-        return None
     if expected is None:
         return None if value is None else (path, value, "None")
     origin, args = typing.get_origin(expected), typing.get_args(expected)
