@@ -42,14 +42,14 @@ def call_op(op: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         kwargs: Arguments by name.
 
     Returns:
-        References to its outputs in the form in which a call returns them, or ``hooks.NO_CONTEXT`` when nothing is
-        being built.
+        References to its outputs by name (``OP.__call__`` gives them the form that a call returns), or
+        ``hooks.NO_CONTEXT`` when nothing is being built.
     """
     scope = context.current()
     if scope is None:
         return hooks.NO_CONTEXT
     template = PythonOPTemplate(op, **op.template_kwargs)
-    return op.unwrap(_use(scope, template, template.op_name, args, kwargs, op.task_kwargs))
+    return _use(scope, template, template.op_name, args, kwargs, op.task_kwargs)
 
 
 def _use(
