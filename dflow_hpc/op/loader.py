@@ -94,8 +94,8 @@ def prepare(code_dir: Union[str, Path]) -> Optional["_Script"]:
         about = json.loads(Path(root, "bundle.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"the bundle in {root} was to be loaded; its bundle.json cannot be read: {error}") from error
-    sys.path.insert(0, os.path.join(root, "code"))  # noqa: PTH118
-    lib = os.path.join(root, "lib")  # noqa: PTH118
+    sys.path.insert(0, os.path.join(root, "code"))
+    lib = os.path.join(root, "lib")
     if lib not in sys.path:
         sys.path.append(lib)
     if about.get("compat"):
@@ -319,7 +319,7 @@ def _author_code(directory: Path, program: Path) -> Iterator[None]:
     What it prints goes to stderr: a leaf's stdout may be its result. ``input()`` raises instead of waiting.
     """
     global _depth  # noqa: PLW0603
-    before = os.getcwd(), sys.argv, sys.stdin  # noqa: PTH109
+    before = os.getcwd(), sys.argv, sys.stdin
     _depth += 1
     try:
         os.chdir(directory)
