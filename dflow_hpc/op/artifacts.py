@@ -313,8 +313,3 @@ def slice_directory(piece: Where) -> str:
             "Let the slice expression give an int or a dotted path."
         )
     return directory
-
-
-def path_list(entries: Sequence[catalog.Entry]) -> List[Dict[str, Any]]:
-    """Return entries as the records of the parameter ``dflow_<name>_path_list``."""
-    return [{"dflow_list_item": entry.path, "order": entry.order} for entry in entries]

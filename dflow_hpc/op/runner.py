@@ -13,7 +13,6 @@ The op record, a JSON object (docs/architecture.md, section 1), has these keys; 
 - ``parts``: ``{artifact: n or [dotted keys]}``: the input was given as a list or dict of artifacts, which are staged
   as ``dflow_<artifact>_<i>``.
 - ``prefix``: ``{artifact: part}``: the OP gets only this part of it, an index or a dotted path (``art["a"]``).
-- ``path_lists``: names of output artifacts whose catalogue also becomes the parameter ``dflow_<artifact>_path_list``.
 - ``success_tag``: write ``outputs/success_tag`` (1, or how many slices of a pool succeeded): ``continue_on_*``.
 - ``create_slice_dir``: run each slice in ``workdir/<slice>``.
 - ``writable``: names of input artifacts that the OP changes. Read where inputs are staged.
@@ -26,7 +25,6 @@ This module travels with the author's code: standard library only, valid Python 
 """
 
 import copy
-import json
 import os
 import signal
 import sys
@@ -37,7 +35,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, NoR
 from dflow_hpc.config import config
 from dflow_hpc.errors import SignError
 from dflow_hpc.op import loader, values
-from dflow_hpc.op.artifacts import Publisher, Returned, Staged, path_list, read_staged, receive, slice_directory
+from dflow_hpc.op.artifacts import Publisher, Returned, Staged, read_staged, receive, slice_directory
 from dflow_hpc.op.catalog import pick
 from dflow_hpc.op.op import OP, FatalError, Signs, as_outputs, signs_of
 from dflow_hpc.op.opio import OPIO
@@ -341,9 +339,7 @@ class _Leaf:
             done = [one for one in done if name in one.outputs][:1] or done[:1]
         returned = [Returned(one.outputs.get(name), one.where if sliced else None, one.cwd) for one in done]
         publisher = Publisher(name, sign, self.root, bool(self.slices.get("create_dir")), early)
-        entries = publisher.publish(returned)
-        if name in (self.record.get("path_lists") or ()):
-            self._write(f"dflow_{name}_path_list", json.dumps(path_list(entries)))
+        publisher.publish(returned)
         if self.pod and config["detect_empty_dir"] and not early:
             mark_empty_directories(publisher.target)
 

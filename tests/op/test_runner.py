@@ -66,12 +66,11 @@ class Files(Base):
 
 
 def test_artifacts_go_through(leaf):
-    done = leaf(Files, artifacts={"data": {"a": "1", "d/b": "2"}}, path_lists=["listed"])
+    done = leaf(Files, artifacts={"data": {"a": "1", "d/b": "2"}})
     assert done.code == 0
     assert done.content("out") == {"out.txt": "1+2"}
     assert done.content("listed") == {"a": "1", "d/b": "2"}
     assert done.artifact("listed") == ["a", "d/b"]
-    assert done.value("dflow_listed_path_list")[1] == {"dflow_list_item": "d/b", "order": 1}
 
 
 class Fails(Base):
