@@ -77,7 +77,7 @@ class OP(abc.ABC):
         slices: The slice, or slices, that this run handles, for each sliced name.
         tmp_root: The root of the leaf.
         create_slice_dir: Run each slice in a directory of its own, named by the slice.
-        pool_size: dflow's default of ``Slices(pool_size=)`` for this OP.
+        pool_size: How many slices of this leaf run at once, when run as a leaf with ``Slices(pool_size=)``.
         template_kwargs: Options of the template that a call in a workflow makes (``@OP.function(...)``).
         task_kwargs: Options of the task that a call in a workflow makes (``use``).
     """

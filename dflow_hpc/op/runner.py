@@ -142,7 +142,6 @@ class _Inputs:
         slices: Mapping[str, Any] = record.get("slices") or {}
         self.sliced = frozenset([*slices.get("input_parameter", ()), *slices.get("input_artifact", ())])
         self.sub_path = bool(slices.get("sub_path"))
-        self.grouped = "group_size" in slices
         self._texts: Dict[str, Optional[str]] = {}
         self._staged: Dict[str, Optional[Staged]] = {}
         self._lists: Dict[str, Any] = {}
@@ -169,7 +168,7 @@ class _Inputs:
             self._lists[name] = values.load(text, declared, sliced=True, name=title)
         return pick(self._lists[name], where, title)
 
-    def artifact(self, name: str, sign: Artifact, where: _Where, position: Optional[int]) -> Any:
+    def artifact(self, name: str, sign: Artifact, where: _Where) -> Any:
         """Return the value of an input artifact, cut where it is sliced."""
         if name not in self._staged:
             self._staged[name] = read_staged(name, self.root, self.parts.get(name))
@@ -178,8 +177,6 @@ class _Inputs:
             return receive(name, sign, staged, [self.prefix.get(name)])
         if not self.sub_path:
             return receive(name, sign, staged, [self.prefix.get(name), where])
-        if self.grouped:  # the group's elements lie there, and nothing else
-            return receive(name, sign, staged, [position])
         below = self.text(f"dflow_{name}_sub_path")
         return receive(name, sign, Staged(staged.root, [below]) if staged and below else staged)
 
@@ -233,6 +230,9 @@ class _Leaf:
         op.tmp_root = str(self.root)
         op.key = self.inputs.text("dflow_key")
         op.workflow_name = os.environ.get("ARGO_WORKFLOW_NAME")
+        op.pool_size = self.slices.get("pool_size")
+        if self.record.get("create_slice_dir"):
+            op.create_slice_dir = True
         if where is not None:
             names = [*self.inputs.sliced, *self.slices.get("output_parameter", ())]
             op.slices.update(dict.fromkeys([*names, *self.slices.get("output_artifact", ())], where))
@@ -244,25 +244,27 @@ class _Leaf:
     def _call(self, op: OP, signs: Signs, where: _Where, position: Optional[int] = None) -> Done:
         """Call ``execute`` once, in the directory where it shall run."""
         cwd = self.workdir
-        own = self.record.get("create_slice_dir") or (self.slices.get("create_dir") and position is not None)
+        own = op.create_slice_dir or (self.slices.get("create_dir") and position is not None)
         if own and where is not None and not isinstance(where, list):
             cwd = self.workdir / slice_directory(where)
             cwd.mkdir(parents=True, exist_ok=True)
-        os.chdir(cwd)
+        if own or position is not None:
+            os.chdir(cwd)
         try:
-            outputs = as_outputs(op, op.execute(self._op_in(signs, where, position)))
-            return Done(outputs, where, Path.cwd())
+            outputs = as_outputs(op, op.execute(self._op_in(signs, where)))
+            moved = any(isinstance(sign, Artifact) for sign in signs.outputs.values())
+            return Done(outputs, where, Path.cwd() if moved else cwd)
         except Exception as error:  # raised again by the caller, when the outputs are safe
             return Done(op.outputs, where, cwd, error)
         except SystemExit:
             self._save(signs, [Done(op.outputs, where, cwd, SystemExit())])
             raise
 
-    def _op_in(self, signs: Signs, where: _Where, position: Optional[int]) -> OPIO:
+    def _op_in(self, signs: Signs, where: _Where) -> OPIO:
         found = OPIO()
         for name, sign in signs.inputs.items():
             if isinstance(sign, Artifact):
-                found[name] = self.inputs.artifact(name, sign, where, position)
+                found[name] = self.inputs.artifact(name, sign, where)
             elif self.inputs.text(name) is not None:
                 found[name] = self.inputs.parameter(name, sign, where)
             elif hasattr(sign, "default"):
