@@ -148,7 +148,7 @@ class _JsonPickle:
 
     def dumps(self, value: Any, **options: Any) -> str:
         """Return the text of a value."""
-        import jsonpickle as real  # type: ignore[import-untyped]
+        import jsonpickle as real
 
         return str(real.dumps(value, **{"keys": True, **options}))
 

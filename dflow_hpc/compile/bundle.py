@@ -28,14 +28,13 @@ from typing import Any
 from dflow_hpc.compile import Bundle
 from dflow_hpc.compile.closure import Closure, imports_of, imports_of_file, is_installed
 from dflow_hpc.compile.extract import extract
-from dflow_hpc.compile.gather import Gathered
+from dflow_hpc.compile.gather import PACKAGE_HOME, Gathered
 from dflow_hpc.compile.notebook import CannotWriteSource, script_for
 from dflow_hpc.errors import BundleError
 
 __all__ = ["bundle", "diff", "extract"]
 
 NOTEBOOK = "__notebook__.py"
-_HOME = Path(__file__).resolve().parent.parent
 _TRAVELS = (
     *("__init__.py", "errors.py", "hooks.py", "config.py", "python.py"),
     *("op/**/*.py", "model/**/*.py", "manifest/__init__.py", "manifest/result.py", "storage/*.py"),
@@ -143,6 +142,8 @@ class _Builder:
         spec = module.__spec__
         dotted = spec.name if spec is not None else "__main__"  # `python -m pkg.run` has a name
         root, prefix = _root(file, dotted)
+        if root / prefix != file.parent:
+            root, prefix = file.parent, ""
         self._script, self._package = prefix + file.name, prefix.rstrip("/").replace("/", ".") or None
         self._gathered.add(self._script, file)
         self._imports |= imports_of_file(file)
@@ -204,7 +205,7 @@ class _Builder:
                 "Run `pip install cloudpickle`, or put the OP at the top level of a file."
             ) from error
         try:
-            data = cloudpickle.dumps(cls, protocol=4)
+            data = cloudpickle.dumps((cls, _values_of_prompt(module)), protocol=4)
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BundleError(
                 f"OP {cls.__qualname__} has no name at the top level of a file and must travel as a pickle; it cannot "
@@ -222,6 +223,17 @@ class _Builder:
         elif module is not None and not is_installed(file):
             self._take_module(module.__name__, file)
         return {"kind": "pickle", "file": name, "python": _PYTHON}
+
+
+def _values_of_prompt(module: ModuleType | None) -> dict[str, type]:
+    """Return the classes typed at a prompt: no file has them, and values of them may travel as ``__main__.Name``."""
+    if module is not sys.modules["__main__"] or _file(module) is not None:
+        return {}
+    return {
+        name: item
+        for name, item in vars(module).items()
+        if getattr(item, "__module__", "") == "__main__" and isinstance(item, type)
+    }
 
 
 def _leads_to(module: ModuleType, name: str, cls: type) -> bool:
@@ -280,7 +292,9 @@ def _lib(compat: bool, pickled: bool) -> dict[str, Path | bytes]:
     patterns = (*_TRAVELS, "compat/**/*.py") if compat else _TRAVELS
     files: dict[str, Path | bytes] = {}
     for pattern in patterns:
-        files.update({f"lib/dflow_hpc/{path.relative_to(_HOME).as_posix()}": path for path in _HOME.glob(pattern)})
+        files.update(
+            {f"lib/dflow_hpc/{path.relative_to(PACKAGE_HOME).as_posix()}": path for path in PACKAGE_HOME.glob(pattern)}
+        )
     for package in ("jsonpickle", "cloudpickle") if pickled else ("jsonpickle",):
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations if spec is not None else None) or ():

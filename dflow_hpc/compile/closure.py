@@ -21,9 +21,8 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from dflow_hpc.compile.gather import Gathered
+from dflow_hpc.compile.gather import PACKAGE_HOME, Gathered
 
-_PACKAGE_HOME = Path(__file__).resolve().parent.parent
 _STDLIB = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _SKIPPED = frozenset(sys.stdlib_module_names) | {"dflow_hpc", "dflow", "__main__"}
 
@@ -63,7 +62,7 @@ def is_installed(path: Path) -> bool:
     resolved = path.resolve()
     if {"site-packages", "dist-packages"} & {*path.parts, *resolved.parts}:
         return True
-    return any(resolved.is_relative_to(root) for root in (*_STDLIB, _PACKAGE_HOME))
+    return any(resolved.is_relative_to(root) for root in (*_STDLIB, PACKAGE_HOME))
 
 
 def _away(path: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 import tempfile
 from collections import deque
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ _SKIPPED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "upload", "CVS"
 # A directory that holds one of these is a virtual environment, a run of ours, or a run of dflow's debug mode.
 _MARKS = ("pyvenv.cfg", "journal.jsonl", "conda-meta")
 _COMPILED = (".so", ".pyd", ".dylib")
-_PACKAGE_HOME = Path(__file__).resolve().parent.parent
+PACKAGE_HOME = Path(__file__).resolve().parent.parent
+"""Directory of dflow_hpc: never the author's."""
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Gathered:
     notices: list[str] = field(default_factory=list)
     _bytes: int = 0
     _left: dict[str, int] = field(default_factory=dict)
-    _crowded_out: int = 0
+    _full: str = ""
+    """The first file for which there was no room."""
 
     def add(self, name: str, path: Path) -> None:
         """Take one file, whatever its size.
@@ -68,14 +71,17 @@ class Gathered:
             bounded: Leave large files and great numbers behind, and say so.
             deep: Descend into directories; never done for a home directory, ``/`` or the temporary directory.
         """
-        deep = deep and directory not in (Path.home(), Path("/"), Path(tempfile.gettempdir()))
+        home = os.path.expanduser("~")  # noqa: PTH111  (Path.home() raises where there is none)
+        deep = deep and str(directory) not in (home, "/", tempfile.gettempdir())
         for path, relative in _walk(directory, deep):
             name = prefix + relative
-            if name in self.files:
-                continue
-            if bounded and not self._fits(path):
-                continue
-            self.add(name, path)
+            if not _is_text(name):
+                self.notices.append(f"left behind because its name is not UTF-8: {str(path)!r}. Rename it.")
+            elif name not in self.files:
+                if not bounded or self._fits(path):
+                    self.add(name, path)
+                elif self._full:
+                    return
 
     def _fits(self, path: Path) -> bool:
         size = path.stat().st_size
@@ -83,7 +89,7 @@ class Gathered:
             self._left[str(path)] = size
             return False
         if self._bytes + size > TOTAL_BYTES or len(self.files) >= TOTAL_FILES:
-            self._crowded_out += 1
+            self._full = self._full or str(path)
             return False
         self._bytes += size
         return True
@@ -100,12 +106,20 @@ class Gathered:
                 f"left behind because larger than {limit}: {', '.join(names[:5])}{more}. {advice} raise the setting "
                 "bundle_max_file."
             )
-        if self._crowded_out:
+        if self._full:
             lines.append(
-                f"left behind: {self._crowded_out} files beside the code, which are more than {TOTAL_FILES} files or "
-                f"{TOTAL_BYTES >> 20} MiB together. {advice} list what is not needed in a {_IGNORE_FILE}."
+                f"left behind: {self._full} and what lies deeper, because the files beside the code are more than "
+                f"{TOTAL_FILES}, or {TOTAL_BYTES >> 20} MiB. {advice} list what is not needed in a {_IGNORE_FILE}."
             )
         return tuple(lines)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, str]]:
@@ -119,7 +133,7 @@ def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, str]]:
         if identity in seen:
             continue
         seen.add(identity)
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        entries = sorted(filter(_leads_somewhere, os.scandir(directory)), key=lambda entry: entry.name)
         if prefix and any(entry.name in _MARKS for entry in entries):
             continue
         for entry in entries:
@@ -129,14 +143,22 @@ def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, str]]:
             if entry.is_dir():
                 if deep and _descends(entry):
                     queue.append((Path(entry.path), name + "/"))
-            elif entry.is_file() and not entry.name.endswith(".pyc"):  # neither sockets nor links to nowhere
+            elif entry.is_file() and not entry.name.endswith(".pyc"):
                 yield Path(entry.path), name
+
+
+def _leads_somewhere(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a file or a directory: no socket, no pipe, no link to nowhere or to itself."""
+    try:
+        return stat.S_IFMT(entry.stat().st_mode) in (stat.S_IFREG, stat.S_IFDIR)
+    except OSError:
+        return False
 
 
 def _descends(entry: os.DirEntry[str]) -> bool:
     if entry.name in _SKIPPED_DIRECTORIES or entry.name.endswith(".egg-info"):
         return False
-    return Path(entry.path).resolve() != _PACKAGE_HOME and os.access(entry.path, os.R_OK | os.X_OK)
+    return Path(entry.path).resolve() != PACKAGE_HOME and os.access(entry.path, os.R_OK | os.X_OK)
 
 
 def _ignore_patterns(top: Path) -> list[str]:

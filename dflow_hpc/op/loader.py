@@ -103,7 +103,7 @@ def prepare(code_dir: Union[str, Path]) -> Optional["_Script"]:
     script = None
     if about.get("script"):
         script = _Script(Path(root, "code", about["script"]), about.get("package"))
-        sys.modules["__main__"] = sys.modules[_SCRIPT_NAME] = script.module
+        sys.modules["__main__"] = script.module
     _prepared[root] = script
     return script
 
@@ -152,9 +152,12 @@ def _from_pickle(path: Path, version: str) -> Any:
         )
     try:
         with _author_code(path.parent.parent / "code", path):
-            return pickle.loads(path.read_bytes())  # noqa: S301  (the author's own code: that is what a bundle is)
+            op, values = pickle.loads(path.read_bytes())  # noqa: S301  (the author's own code)
     except (Exception, NotWhileLoading, SystemExit) as error:
         raise BundleError(f"the pickled OP {path} cannot be loaded: {_one_line(error)}") from error
+    for name, value in values.items():
+        vars(sys.modules["__main__"]).setdefault(name, value)
+    return op
 
 
 class _Main(types.ModuleType):
@@ -257,11 +260,13 @@ class _Script:
     def _as_running(self) -> Iterator[None]:
         # The guard compares __name__: it is __main__ only while nothing of the top level is executed.
         self.module.__name__ = _SCRIPT_NAME
+        sys.modules[_SCRIPT_NAME] = self.module  # dataclasses look up the module of a class that they work on
         try:
             with _author_code(self._path.parent, self._path):
                 yield
         finally:
             self.module.__name__ = "__main__"
+            del sys.modules[_SCRIPT_NAME]
             _rename(list(vars(self.module).values()))
 
     def _tell(self) -> None:

@@ -37,7 +37,7 @@ def test_the_result_is_read_only_and_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["code"]
 
 
-@pytest.mark.parametrize("name", ["../out.py", "/tmp/out.py", "code/../../out.py", "code\\..\\out.py"])
+@pytest.mark.parametrize("name", ["../out.py", "/tmp/out.py", "code/../../out.py"])
 def test_a_name_that_leads_out_is_refused(tmp_path, name):
     with pytest.raises(BundleError, match="leads out of it"):
         extract(zipped([(name, b"x", 0o100644)]), tmp_path / "code")

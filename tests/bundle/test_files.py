@@ -6,11 +6,12 @@ Everything here runs in this process, on OPs of modules; scripts have their own 
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from dflow_hpc.compile import gather
-from dflow_hpc.compile.bundle import bundle, diff
+from dflow_hpc.compile.bundle import bundle, diff, extract
 from dflow_hpc.config import config
 from dflow_hpc.errors import BundleError
 
@@ -169,7 +170,7 @@ def test_many_files_stay_with_a_notice_nearest_first(project, monkeypatch):
     monkeypatch.setattr(gather, "TOTAL_FILES", 3)
     made, _ = bundle([op_of("ops")])
     assert code_of(made) == ["far/away/0.txt", "ops.py", "zz.txt"]
-    assert "left behind: 19 files beside the code" in made.notices[0]
+    assert "far/away/1.txt and what lies deeper" in made.notices[0]
 
 
 def test_a_home_directory_is_not_descended_into(project, monkeypatch):
@@ -197,10 +198,21 @@ def test_links_are_followed_once_and_dead_ones_are_nothing(project, tmp_path):
     (directory / "linked").symlink_to(outside)
     (directory / "sub" / "up").symlink_to(directory)
     (directory / "dead").symlink_to(directory / "nowhere")
+    (directory / "itself").symlink_to(directory / "itself")
     os.mkfifo(directory / "pipe")
     made, _ = bundle([op_of("ops")])
     assert code_of(made) == ["linked.txt", "linked/data.txt", "ops.py", "sub/a.txt"]
     assert made.files["code/linked.txt"] == made.files["code/linked/data.txt"]
+
+
+def test_odd_names_travel_and_impossible_ones_are_said(project, tmp_path):
+    directory = project({"ops.py": OP, "a\\b \n\N{SNOWMAN}.txt": "x"})
+    Path(os.fsdecode(os.fsencode(directory) + b"/bad-\xff.txt")).write_text("x")
+    made, _ = bundle([op_of("ops")])
+    assert code_of(made) == ["a\\b \n\N{SNOWMAN}.txt", "ops.py"]
+    assert "left behind because its name is not UTF-8" in made.notices[0]
+    extract(made.data, tmp_path / "code")
+    assert (tmp_path / "code/code/a\\b \n\N{SNOWMAN}.txt").read_text() == "x"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -75,6 +75,23 @@ def test_a_notebook_op_that_needs_a_value_of_no_cell_is_pickled(author, other_si
     assert other_side.result(made, "print(*[load(entry)().execute() for entry in entries])") == "42 plain"
 
 
+def test_values_of_a_prompt_resolve(author, other_side):
+    program = """
+from submitting import submit
+class Box:
+    size = 4
+class Op:
+    def execute(self, text):
+        import jsonpickle
+        return jsonpickle.dumps(jsonpickle.loads(text, keys=True), keys=True)
+submit(Op)
+"""
+    made = author.run("-c", program, cwd=author.directory)
+    text = '{"py/object": "__main__.Box"}'
+    assert other_side.result(made, f"print(load(entries[0])().execute({text!r}))") == text
+    assert other_side.result(made, "load(entries[0]); print(sys.modules['__main__'].Box.size)") == "4"
+
+
 PROMPT = """
 from submitting import submit
 import local_mod
