@@ -289,7 +289,8 @@ def run(leaf: Leaf) -> dict[str, Any]:
     template = leaf.template
     os.mkdir(f"{root}/inputs")
     staging.stage_parameters(f"{root}/inputs/parameters", leaf.inputs.get("parameters") or [])
-    view = View(root, template, leaf.settings["keep"])
+    settings = leaf.settings
+    view = View(root, settings["run_dir"], template, settings["keep"], settings["no_namespaces"])
     inputs = _stage(leaf, view)
     os.mkdir(f"{root}/workdir")
     view.prepare(leaf.notices)
@@ -307,7 +308,6 @@ def run(leaf: Leaf) -> dict[str, Any]:
         if main.captured:
             outputs["result"] = _result(main)
     record = _blame(leaf, programs)
-    view.clean()
     prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
     take = staging.Outputs(template, leaf.settings["store"], prefix, view.real, move=False)
     leafrun.conclude(leaf, record, outputs, take, inputs.check())
@@ -324,7 +324,8 @@ def _stage(leaf: Leaf, view: View) -> staging.Inputs:
     if source:
         path = view.own_path(_SCRIPT)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        staging.write_file(path, view.translate(source).encode())
+        container = leaf.template["script"]
+        staging.write_file(path, view.translate(source, container, _termination_log(leaf.root, "main")).encode())
         os.chmod(path, 0o755)  # noqa: S103  as in Argo's pods
     return inputs
 
@@ -400,18 +401,20 @@ def _program(leaf: Leaf, view: View, container: dict[str, Any], **options: Any) 
     words = [*(container.get("command") or []), *(container.get("args") or [])]
     if not container.get("command"):
         words.insert(0, _entry_point(leaf, container))
-    words = [view.translate(_expand(str(word), environment)) for word in words]
-    environment = {
-        key: view.translate(value) if key in _own_names(container) else value for key, value in environment.items()
-    }
     log = _termination_log(leaf.root, name)
+    words = [view.translate(_expand(str(word), environment), container, log) for word in words]
+    environment = {
+        key: view.translate(value, container, log) if key in _own_names(container) else value
+        for key, value in environment.items()
+    }
     lines = leaf.spec["setup"]
     if lines:
         words = ["bash", "-c", "\n".join(["set -e", *lines, 'exec "$@"']), "setup", *words]
 
     def body() -> int:
-        view.enter(log)
-        _change_directory(leaf, view, container.get("workingDir"))
+        view.enter(container, log, leaf.settings["mount_point"])
+        directory = container.get("workingDir")
+        _change_directory(view.translate(directory, container, log) if directory else f"{leaf.root}/workdir")
         return _execute(words, environment)
 
     return Program(name, body, **options)
@@ -460,8 +463,7 @@ def _entry_point(leaf: Leaf, container: dict[str, Any]) -> str:
     return name
 
 
-def _change_directory(leaf: Leaf, view: View, wanted: str | None) -> None:
-    path = f"{leaf.root}/workdir" if not wanted else view.inside(wanted)
+def _change_directory(path: str) -> None:
     os.makedirs(path, exist_ok=True)
     os.chdir(path)
 

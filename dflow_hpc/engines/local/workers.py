@@ -94,6 +94,8 @@ class LocalLeafHost:
             "runtime": runtime,
             "isolation": isolation,
             "copy_method": copy_method,
+            "run_dir": str(self._run_dir),
+            "mount_point": str(self._run_dir / ".view"),
             "progress_dir": str(self._run_dir / ".progress"),
             "package_dir": self._package_dir,
             "keep": [str(self._run_dir), self._package_dir, sys.prefix, sys.base_prefix, store["workdir"]],
@@ -119,6 +121,7 @@ class LocalLeafHost:
             EngineError: Something of an earlier life cannot be ended.
         """
         self.notices += [f"a process of an earlier life was ended: {text}" for text in end_leftovers(self._run_dir)]
+        (self._run_dir / ".view").mkdir(exist_ok=True)
         self._progress.start(self._on_progress)
         await self._start_zygote()
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -31,7 +32,7 @@ import traceback
 from collections import deque
 from typing import Any, NoReturn
 
-from dflow_hpc.engines.local import leafrun, leftovers
+from dflow_hpc.engines.local import leafrun, leftovers, namespaces
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 1 << 16
@@ -69,6 +70,8 @@ class Zygote:
         self._leaves: dict[int, _Leaf] = {}
         self._out: list[str] = []
         self._rest = b""
+        self._knows_commands = False
+        """Whether what command leaves need is imported: a run of Python OPs only goes without."""
         self._me = os.getpid()
         self._engine = os.pidfd_open(settings["engine"])
         # A pidfd a child rather than SIGCHLD: a handler would have to be undone in each leaf.
@@ -129,6 +132,10 @@ class Zygote:
         # Strictly in order: a wide leaf at the head waits for room, and those behind it with it, so none starves.
         while self._pending and self._free >= self._pending[0][2]:
             node, root, slots, spec = self._pending.popleft()
+            if not self._knows_commands and leafrun.OP_ANNOTATION.encode() not in spec:
+                self._knows_commands = True
+                importlib.import_module("dflow_hpc.engines.local.commands")
+                gc.freeze()
             sys.stdout.flush()
             pid = os.fork()
             if pid == 0:
@@ -258,6 +265,7 @@ def enter(channel_fd: int, settings_fd: int) -> None:
     with open(settings_fd, encoding="utf-8") as file:
         settings = json.load(file)
     os.set_inheritable(settings["lock_fd"], False)
+    settings["no_namespaces"] = namespaces.refusal()
     zygote = Zygote(channel_fd, settings)
     if settings["records"] and settings["isolation"] == "fork":
         _preload(zygote, settings)
