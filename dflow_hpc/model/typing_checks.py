@@ -61,8 +61,10 @@ def check_link(value: Any, declaration: Any, step: Any, name: str) -> None:
             declaration.type = value.type
         return
     if _clash(_plain(value.type), _plain(declaration.type)):
+        from dflow_hpc.op.typecheck import type_name
+
         raise SignError(
-            f"{step.title} gives {value}, which is {_name(value.type)}, to the input parameter {name!r}{at(step.where)}, which is {_name(declaration.type)}. Declare one type for both, or convert "
+            f"{step.title} gives {value}, which is {type_name(value.type)}, to the input parameter {name!r}{at(step.where)}, which is {type_name(declaration.type)}. Declare one type for both, or convert "
             "it in an OP."
         )
 
@@ -91,7 +93,3 @@ def _clash(source: Optional[type], sink: Optional[type]) -> bool:
     if source in _SCALARS and sink in _SCALARS:
         return (source, sink) not in ((int, float), (bool, int), (bool, float))
     return (source in _SCALARS) != (sink in _SCALARS) or (source is dict) != (sink is dict)
-
-
-def _name(annotation: Any) -> str:
-    return getattr(annotation, "__name__", None) or str(annotation)
