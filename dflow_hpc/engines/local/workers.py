@@ -111,6 +111,7 @@ class LocalLeafHost:
         self._progress = ProgressWatch(self._run_dir / ".progress")
         self._closing = False
         self._ready = False
+        self._false_starts = 0
         self.notices: list[str] = []
         """What the user should know that belongs to no single leaf."""
 
@@ -204,7 +205,9 @@ class LocalLeafHost:
 
     def _end_former_life(self, why: str) -> None:
         end_leftovers(self._run_dir)
-        if not self._ready:
+        # One that was killed before it was ready is no sign that none can be; several in a row are.
+        self._false_starts = 0 if self._ready else self._false_starts + 1
+        if self._false_starts == _LIVES:
             raise EngineError(f"leaves were to be started; {why}")
 
     def _drop_channel(self) -> None:
