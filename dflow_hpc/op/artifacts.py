@@ -102,7 +102,6 @@ def receive(name: str, sign: Artifact, staged: Optional[Staged], where: Sequence
     for step in where:
         if step is not None:
             part, cut = catalog.pick(part, step, title), True
-
     value = _shape(title, sign, part, cut, absolute)
     return with_root(value, staged.root)
 
@@ -117,7 +116,7 @@ def _shape(title: str, sign: Artifact, part: Any, cut: bool, absolute: Callable[
         return set(items) if kind == "set" else items
     if kind == "hdf5":
         return list(_leaves(part))
-    return _map(part if part is not None else {}, absolute)
+    return _map({} if part is None or (part == [] and kind == "dict") else part, absolute)
 
 
 def _one_path(title: str, sign: Artifact, part: Any, cut: bool, absolute: Callable[[str], Any]) -> Any:
@@ -213,8 +212,10 @@ class Publisher:
                 yield order, path, order
         elif kind in ("list", "set"):
             self._require(value, (list, tuple, set))
-            for index, path in enumerate(value):
-                yield (index if where is None else where), path, where  # type: ignore[misc]
+            for index, path in enumerate(sorted(value, key=str) if isinstance(value, set) else value):
+                # One int slice's paths share its order, as dflow has it: the whole stays a flat list.
+                order = index if where is None else f"{where}.{index}" if isinstance(where, str) else where
+                yield order, path, where  # type: ignore[misc]
         else:
             self._require(value, (dict, list) if kind == "nested" else (dict,))
             for entry in catalog.entries_of(value if isinstance(value, list) else dict(value)):

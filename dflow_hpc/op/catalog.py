@@ -66,12 +66,18 @@ def parse(text: Union[str, bytes], source: str = "a catalogue") -> List[Entry]:
         StorageError: It is not a catalogue.
     """
     try:
-        return [Entry(item["dflow_list_item"], item["order"]) for item in json.loads(text)["path_list"]]
-    except (ValueError, KeyError, TypeError) as error:
+        return [Entry(_inside(item["dflow_list_item"]), item["order"]) for item in json.loads(text)["path_list"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{source} was read as a catalogue of paths; it is not one ({type(error).__name__}: {error}). "
             'Expected {"path_list": [{"dflow_list_item": path, "order": int or text}]}.'
         ) from error
+
+
+def _inside(path: Optional[str]) -> Optional[str]:
+    if path is not None and (path.startswith("/") or ".." in path.split("/")):
+        raise ValueError(f"the path {path!r} leads out of the artifact")
+    return path
 
 
 def write(artifact: Path, entries: Iterable[Entry]) -> Path:
@@ -167,9 +173,10 @@ def expand(flat: Mapping[str, Any]) -> Any:
             elif id(below) not in made:
                 raise _conflict(order)
             level = below
-        if id(level.get(keys[-1])) in made:
+        if id(level.get(keys[-1])) not in made:
+            level[keys[-1]] = leaf
+        elif leaf is not None:  # as in `union`, what is there hides null
             raise _conflict(order)
-        level[keys[-1]] = leaf
     lists = {id(level): _as_list(level) for level in reversed(levels)}
     return _replace(root, lists)
 

@@ -23,7 +23,7 @@ from dflow_hpc import hooks
 from dflow_hpc.errors import ModelError, SignError
 from dflow_hpc.op.opio import OPIO, OPIOSign
 from dflow_hpc.op.signs import Artifact, BigParameter, Sign
-from dflow_hpc.op.typecheck import check_type, is_type
+from dflow_hpc.op.typecheck import check_type, is_type, type_name
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[-a-zA-Z0-9_]+\Z")
@@ -262,7 +262,8 @@ class OP(abc.ABC):
         lines = []
         for title, sign in (("Inputs", signs.inputs), ("Outputs", signs.outputs)):
             lines.append(f"{title}:")
-            lines += [f"    {name}: {declared!r}" for name, declared in sign.items()] or ["    none"]
+            shown = {name: repr(one) if isinstance(one, Sign) else type_name(one) for name, one in sign.items()}
+            lines += [f"    {name}: {text}" for name, text in shown.items()] or ["    none"]
         return "\n".join(lines)
 
     @classmethod

@@ -46,9 +46,9 @@ def _attempt(call: Callable[[int], _T], index: int, timeout: Optional[float]) ->
         result = call(index) if timeout is None else _bounded(call, index, timeout)
     except Exception as error:  # one slice's failure must not take the others' results
         return None, error
-    error_of_op = getattr(result, "error", None)
-    if error_of_op is not None:
-        traceback.print_exception(type(error_of_op), error_of_op, error_of_op.__traceback__)
+    told = _error((result, None))
+    if told is not None:
+        traceback.print_exception(type(told), told, told.__traceback__)
         sys.stderr.flush()
     return result, None
 
@@ -134,20 +134,21 @@ class _Forks:
 
 def _pickled(index: int, ended: Any) -> bytes:
     try:
+        pickle.loads(pickle.dumps(_error(ended)))  # noqa: S301  (an exception may be written, and not be read again)
         return pickle.dumps(ended)
     except Exception as error:  # whatever an author's object raises when it is pickled
-        result, failure = ended
-        shown = failure if failure is not None else getattr(result, "error", None) or "its outputs"
-        return pickle.dumps(
-            (None, SliceDied(f"slice {index} of the pool ended, and {shown!r} cannot be sent: {error}"))
-        )
+        what = repr(_error(ended) or "its outputs")
+        return pickle.dumps((None, SliceDied(f"slice {index} of the pool: {what}, which cannot be pickled: {error}")))
+
+
+def _error(ended: Any) -> Any:
+    """Return the error of a call: what it raised, or what it returned in an attribute ``error``."""
+    result, raised = ended
+    return raised if raised is not None else getattr(result, "error", None)
 
 
 def _result(fork: _Fork, status: int) -> Any:
     if status == 0 and fork.received:
-        try:
-            return pickle.loads(bytes(fork.received))  # noqa: S301  (our own child wrote it)
-        except Exception as error:  # an exception class whose __init__ takes other arguments, mostly
-            return None, SliceDied(f"slice {fork.slice} of the pool ended, and its result cannot be read: {error}")
+        return pickle.loads(bytes(fork.received))  # noqa: S301  (our own child wrote it)
     how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
     return None, SliceDied(f"the process of slice {fork.slice} of the pool ended without a result ({how})")

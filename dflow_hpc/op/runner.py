@@ -156,12 +156,9 @@ class _Inputs:
                 self._texts[name] = None
         return self._texts[name]
 
-    def parameter(self, name: str, sign: Any, where: _Where) -> Any:
-        """Return the value of an input parameter, cut where it is sliced."""
+    def parameter(self, name: str, text: str, sign: Any, where: _Where) -> Any:
+        """Return the value of an input parameter's text, cut where it is sliced."""
         declared, title = values.value_type(sign), f"input parameter {name!r}"
-        text = self.text(name)
-        if text is None:
-            raise KeyError(name)
         if where is None or name not in self.sliced:
             return values.load(text, declared, name=title)
         if name not in self._lists:
@@ -265,8 +262,10 @@ class _Leaf:
         for name, sign in signs.inputs.items():
             if isinstance(sign, Artifact):
                 found[name] = self.inputs.artifact(name, sign, where)
-            elif self.inputs.text(name) is not None:
-                found[name] = self.inputs.parameter(name, sign, where)
+                continue
+            text = self.inputs.text(name)
+            if text is not None:
+                found[name] = self.inputs.parameter(name, text, sign, where)
             elif hasattr(sign, "default"):
                 found[name] = copy.deepcopy(sign.default)
         return found

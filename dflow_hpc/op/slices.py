@@ -109,12 +109,6 @@ class Slices:
         shown = [f"{name}={value!r}" for name, value in vars(self).items() if value not in (None, False, [], 0)]
         return f"Slices({', '.join(shown)})"
 
-    def evalable_repr(self, imports: Optional[set] = None) -> str:  # type: ignore[type-arg]
-        """Return Python text that builds this again (dflow's name); ``imports`` gets what that text needs."""
-        if imports is not None:
-            imports.add(("dflow_hpc", "Slices"))
-        return repr(self)
-
     def record(self, expression: str) -> Dict[str, Any]:
         """Return the fields that the leaf needs, for the op record.
 

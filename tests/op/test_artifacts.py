@@ -37,6 +37,7 @@ RECEIVED = [
     (Artifact(List[str]), TREE, (), ["/r/a", "/r/b", "/r/c"]),
     (Artifact(List[str]), NONE, (), []),
     (Artifact(Set[Path]), TWO, (), {Path("/r/a"), None, Path("/r/d/b")}),
+    (Artifact(Dict[str, Path]), NONE, (), {}),
     (Artifact(Dict[str, Path]), TREE, ("l",), {"m": Path("/r/c")}),
     (Artifact(NestedDict[str]), TREE, (), {"k": ["/r/a", "/r/b"], "l": {"m": "/r/c"}}),
     (Artifact(Path), None, (), None),
@@ -117,6 +118,7 @@ def world(tmp_path, monkeypatch):
 PUBLISHED = [
     (List[Path], [Path("a"), Path("b")], 3, [("a", 3), ("b", 3)]),
     (List[Path], [Path("a"), Path("b")], [3, 5], [("a", 3), ("b", 5)]),
+    (List[Path], [Path("a"), Path("b")], "k", [("a", "k.0"), ("b", "k.1")]),
     (List[Path], [Path("a"), None], None, [("a", 0), (None, 1)]),
     (List[Path], [Path("a"), Path("none")], None, [("a", 0), (None, 1)]),
     (Path, Path("a"), 2, [("a", 2)]),
@@ -132,7 +134,7 @@ PUBLISHED = [
         None,
         [("a", "k.0"), ("b", "k.1"), ("d", "l.z")],
     ),
-    (Set[Path], {Path("a")}, None, [("a", 0)]),
+    (Set[Path], {Path("b"), Path("a")}, None, [("a", 0), ("b", 1)]),
 ]
 
 

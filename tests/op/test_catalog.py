@@ -38,6 +38,11 @@ def test_a_leaf_that_is_a_level_too(orders):
         assemble([Entry("x", order) for order in orders])
 
 
+def test_null_is_hidden_by_what_is_there():
+    assert assemble([Entry(None, "a"), Entry("x", "a.b")]) == {"a": {"b": "x"}}
+    assert assemble([Entry("x", "a.b"), Entry(None, "a")]) == {"a": {"b": "x"}}
+
+
 def test_keys_with_dots_come_back():
     value = {"a.txt": "x", "b\\": {"c.d": ["y"]}}
     assert assemble(entries_of(value)) == value
@@ -74,7 +79,12 @@ def test_files(tmp_path):
     assert catalog.read(tmp_path / "file") == catalog.read(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"path_list": [{"order": 1}]}'])
+ABSOLUTE, UPWARDS, NUMBER = (
+    json.dumps({"path_list": [{"order": 0, "dflow_list_item": path}]}) for path in ("/etc/passwd", "a/../../b", 3)
+)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"path_list": [{"order": 1}]}', ABSOLUTE, UPWARDS, NUMBER])
 def test_a_file_that_is_no_catalogue(tmp_path, text):
     (tmp_path / ".dflow").mkdir()
     (tmp_path / ".dflow" / "x").write_text(text)

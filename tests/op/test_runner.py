@@ -257,6 +257,27 @@ def test_a_process_of_a_pool_that_dies_is_one_slices_failure(leaf):
     assert [item["dflow_list_item"] for item in done.value("m")] == [1, None, 9]
 
 
+class OddError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class Odd(Square):
+    def execute(self, op_in):
+        if op_in["n"] == 2:
+            raise OddError("this", "that")
+        return OPIO({"m": lambda: 0, "out": None, "pid": 0})
+
+
+def test_what_cannot_be_pickled_is_told(leaf):
+    given = {"n": "[1, 2]", "dflow_group": "0", "dflow_nslices": "2"}
+    done = leaf(Odd, given, slices=record(group_size=2, pool_size=2))
+    assert "slice 0 of the pool: 'its outputs', which cannot be pickled" in done.message
+    given["dflow_group"] = "1"
+    done = leaf(Odd, {**given, "n": "[0, 0, 2, 2]", "dflow_nslices": "4"}, slices=record(group_size=2, pool_size=2))
+    assert "slice 0 of the pool: OddError('this and that'), which cannot be pickled" in done.message
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_pool_timeout(leaf, size):
     given = {"n": "[1, 98]", "dflow_group": "0", "dflow_nslices": "2"}

@@ -233,7 +233,7 @@ def test_set_output_outside_of_a_leaf():
 
 def test_info():
     assert "Fits something." in Train.get_info()
-    assert "n: <class 'int'>" in Train.get_opio_info()
+    assert "n: int" in Train.get_opio_info()
 
 
 def test_storage_keys(monkeypatch):
