@@ -52,7 +52,7 @@ class View:
         self._termination = "termination-log" in json.dumps(template)
         for path in self._own:
             os.makedirs(self._base + path, exist_ok=True)
-        os.chmod(f"{self._base}/tmp", 0o1777)  # noqa: S103  as /tmp is everywhere
+        os.chmod(f"{self._base}/tmp", 0o1777)  # noqa: S103, S108  as /tmp is everywhere
         self._kept = {_deepest_directory(path) for path in self._declared if not self._owns(path)}
         """Host directories in which the leaf may make something that must outlive the namespace."""
         self._merged = _with_parents({"/", *self._kept, *map(_deepest_directory, self._own)})

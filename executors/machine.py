@@ -1,0 +1,246 @@
+"""Machines: the profiles of where a step may be placed, read from layered TOML files.
+
+A step names its machine by a word; what that word means is the business of whoever runs the workflow. Files, highest
+first: the one that ``DFLOW_MACHINES`` names, ``machines.toml`` beside the script, the user's in the configuration
+directory, the site's in ``/etc/dflow-hpc``. A profile in a higher file replaces the one of that name in a lower file;
+with ``extends`` it takes over another profile's values (its own name means the lower file's).
+
+    [machine.cpu]
+    scheduler = "slurm"            # slurm | pbs | shell
+    host = "cpu-login"             # an OpenSSH alias or a name; absent: this host, no SSH
+    setup = ["module load python/3.11"]
+    [machine.cpu.resources]        # defaults of each job
+    cpus = 1
+
+Not here: talking to schedulers; what a leaf's wish does on the local workers (``engines/local/placement.py``).
+
+Trap: every key is checked. A misspelled one that was silently dropped would cost a night in a queue.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dflow_hpc.config import user_config_dir
+from dflow_hpc.errors import ConfigError
+
+SCHEDULERS = ("slurm", "pbs", "shell")
+TRANSPORTS = ("paramiko", "openssh", "local")
+FILE_NAME = "machines.toml"
+_SITE = Path("/etc/dflow-hpc")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one job asks for. A step overrides any of it."""
+
+    queue: str | None = None
+    """Slurm's partition, PBS's queue."""
+    account: str | None = None
+    qos: str | None = None
+    nodes: int = 1
+    tasks: int = 1
+    cpus: int = 1
+    """Of each task."""
+    gpus: int = 0
+    """Of each node."""
+    memory: str | None = None
+    """Of each node, with a unit: ``"256MB"``."""
+    time: str | None = None
+    """Longest run time, as a Go duration: ``"10m"``."""
+    extra: tuple[str, ...] = ()
+    """Further directives, as the scheduler writes them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine, or the manners on it, allow."""
+
+    max_jobs: int | None = None
+    """Jobs in the queue at once."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One profile."""
+
+    name: str
+    scheduler: str = "shell"
+    host: str | None = None
+    """An OpenSSH alias or a host's name; None is this host, without SSH."""
+    ssh_config: str | None = None
+    transport: str | None = None
+    root: str | None = None
+    """Directory there, absolute or relative to the home."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before each program."""
+    resources: Resources = field(default_factory=Resources)
+    limits: Limits = field(default_factory=Limits)
+
+    def describe(self) -> str:
+        """Return its scheduler and how it is reached, in words."""
+        return self.scheduler + (f" over SSH (host {self.host!r})" if self.host else " on this host")
+
+
+def machine_files(beside: Path | None = None) -> list[Path]:
+    """Return the files of profiles that exist, highest first.
+
+    Args:
+        beside: The script's directory; None is the current directory.
+
+    Raises:
+        ConfigError: ``DFLOW_MACHINES`` names a file that does not exist.
+    """
+    named = os.environ.get("DFLOW_MACHINES")
+    if named and not Path(named).is_file():
+        raise ConfigError(
+            f"DFLOW_MACHINES names the profiles of machines; there is no file {named}. Correct or unset it."
+        )
+    candidates = [Path(named)] if named else []
+    candidates += [(beside or Path.cwd()) / FILE_NAME, user_config_dir() / FILE_NAME, _SITE / FILE_NAME]
+    return [path for path in candidates if path.is_file()]
+
+
+class Machines:
+    """The profiles of a list of files.
+
+    Args:
+        files: Highest first; see ``machine_files``.
+
+    Raises:
+        ConfigError: A file cannot be read, or says something unknown.
+    """
+
+    def __init__(self, files: list[Path]):
+        self._files = files
+        self._layers = [_read(path) for path in files]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all profiles, sorted."""
+        return sorted({name for layer in self._layers for name in layer})
+
+    def get(self, name: str) -> Machine:
+        """Return a profile, everything that it extends merged in.
+
+        Raises:
+            ConfigError: There is none of that name, or a value of it is wrong.
+        """
+        table, where = self._merged(name, 0, [])
+        return _machine(name, table, where)
+
+    def _merged(self, name: str, first: int, line: list[str]) -> tuple[dict[str, Any], str]:
+        for number in range(first, len(self._layers)):
+            if name in self._layers[number]:
+                break
+        else:
+            raise self._unknown(name, line)
+        table = dict(self._layers[number][name])
+        where = str(self._files[number])
+        base = table.pop("extends", None)
+        if base is None:
+            return table, where
+        if not isinstance(base, str):
+            raise ConfigError(f"{where}: extends of machine {name!r} must be the name of a profile; found {base!r}.")
+        step = f"{name} ({where})"
+        if step in line:
+            raise ConfigError(
+                f"machine {name!r} was asked for; its profiles extend each other in a ring: {[*line, step]}"
+            )
+        below, _ = self._merged(base, number + 1 if base == name else 0, [*line, step])
+        for key in ("resources", "limits"):
+            if isinstance(table.get(key), dict) and isinstance(below.get(key), dict):
+                table[key] = {**below[key], **table[key]}
+        return {**below, **table}, where
+
+    def _unknown(self, name: str, line: list[str]) -> ConfigError:
+        asked = f"extended by {line[-1]}" if line else "asked for"
+        files = ", ".join(map(str, self._files)) or f"no file; {FILE_NAME} beside the script is the first that is read"
+        return ConfigError(
+            f"machine {name!r} was {asked}; known are: {', '.join(self.names) or 'none'} (from {files}). "
+            f"Add a table [machine.{name}]."
+        )
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the machines' profiles in {path} were to be read: {error}") from error
+    _known(data, ("machine",), f"{path}: at its top")
+    machines = data.get("machine", {})
+    for name, table in machines.items() if isinstance(machines, dict) else [("", None)]:
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: profiles are tables [machine.NAME]; found machine {name} = {table!r}.")
+    return dict(machines)
+
+
+def _machine(name: str, table: dict[str, Any], where: str) -> Machine:
+    place = f"{where}: machine {name!r}"
+    values = dict(table)
+    resources = Resources(**_checked(Resources, values.pop("resources", {}), f"{place}, resources"))
+    limits = Limits(**_checked(Limits, values.pop("limits", {}), f"{place}, limits"))
+    known = _checked(Machine, values, place, also=("extends", "resources", "limits"), without=("name",))
+    machine = Machine(name=name, resources=resources, limits=limits, **known)
+    for key, value, choices in (
+        ("scheduler", machine.scheduler, SCHEDULERS),
+        ("transport", machine.transport, (None, *TRANSPORTS)),
+    ):
+        if value not in choices:
+            raise ConfigError(f"{place}: {key} = {value!r}; known are {', '.join(word for word in choices if word)}.")
+    return machine
+
+
+def step_resources(defaults: Resources, wished: Mapping[str, Any], what: str) -> Resources:
+    """Return a machine's defaults with what a step wishes.
+
+    Args:
+        defaults: The machine's.
+        wished: The step's, by the same names.
+        what: The step, for a message.
+
+    Raises:
+        ConfigError: A name is unknown, or a value of the wrong type.
+    """
+    return dataclasses.replace(defaults, **_checked(Resources, wished, f"{what}, resources"))
+
+
+_TYPES = {
+    "str": (str, "a text"),
+    "str | None": (str, "a text"),
+    "int": (int, "a whole number"),
+    "int | None": (int, "a whole number"),
+    "tuple[str, ...]": (list, "a list of texts"),
+}
+
+
+def _checked(
+    kind: type, table: Any, where: str, *, also: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return a table's values for a dataclass; complain about keys and types that it does not have."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: a table was expected; found {table!r}.")
+    fields = {item.name: str(item.type) for item in dataclasses.fields(kind) if item.name not in (*also, *without)}
+    _known(table, (*fields, *also), where)
+    found = {}
+    for key, value in table.items():
+        expected, words = _TYPES[fields[key]]
+        right = isinstance(value, expected) and not isinstance(value, bool)
+        if right and expected is list:
+            right = all(isinstance(item, str) for item in value)
+        if not right:
+            raise ConfigError(f"{where}: {key} must be {words}; found {value!r}.")
+        found[key] = tuple(value) if expected is list else value
+    return found
+
+
+def _known(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}: {key!r} is no known key; known are {', '.join(sorted(known))}.")
