@@ -79,7 +79,7 @@ def outputs_by_key(steps: Sequence[Any]) -> dict[str, Any]:
     Args:
         steps: Steps of earlier runs, whose outputs may have been modified since.
     """
-    return {step.key: step.node_outputs() for step in steps if step.key is not None}
+    return {step.key: step.argo_outputs() for step in steps if step.key is not None}
 
 
 def run_again(run: RunDir, compiled: Compiled | None, only: Sequence[str] = ()) -> tuple[int, list[str]]:
