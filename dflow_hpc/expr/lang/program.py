@@ -6,8 +6,7 @@ is checked for each kind of environment it meets, and kept.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dflow_hpc.errors import ExpressionError
@@ -53,9 +52,9 @@ class Program:
         """
         try:
             run, variables = self._compiled(environment)
-            return run(Machine(environment, environment.get(CLOCK) or _system_clock, variables))
+            return run(Machine(environment, environment.get(CLOCK) or no_clock, variables))
         except Fault as fault:
-            raise fault.bind(self.text) from None
+            raise fault.bind(self.text) from fault.__cause__
         except CannotCompile as error:
             raise ExpressionError(str(error)) from None
         except RecursionError:
@@ -75,8 +74,13 @@ class Program:
         return variant
 
 
-def _system_clock() -> gotime.Time:
-    return gotime.Time(time.time_ns())
+def no_clock() -> gotime.Time:
+    """Stand where no clock was passed: a run that is resumed must see the time that it saw before.
+
+    Raises:
+        ExpressionError: Always.
+    """
+    raise ExpressionError("the time was asked for where none is known; pass `now` to dflow_hpc.expr.functions")
 
 
 def compile(text: str) -> Program:  # noqa: A001
@@ -103,6 +107,3 @@ def evaluate_bool(text: str, environment: Mapping[str, Any]) -> bool:
     if not isinstance(result, bool):
         raise ExpressionError(f"unable to cast expression result '{golang.format_value(result)}' to bool")
     return result
-
-
-Clock = Callable[[], gotime.Time]

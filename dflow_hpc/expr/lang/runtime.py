@@ -58,17 +58,17 @@ def equal(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(map(equal, left, right))
     if is_nil(left) and is_nil(right):
         return True
-    return _same(left, right)
+    return same(left, right)
 
 
-def _same(left: Any, right: Any) -> bool:
+def same(left: Any, right: Any) -> bool:
     """Return ``reflect.DeepEqual``."""
     if type_name(left) != type_name(right):
         return False
     if isinstance(left, Mapping):
-        return left.keys() == right.keys() and all(_same(item, right[key]) for key, item in left.items())
+        return left.keys() == right.keys() and all(same(item, right[key]) for key, item in left.items())
     if is_list(left):
-        return len(left) == len(right) and all(map(_same, left, right))
+        return len(left) == len(right) and all(map(same, left, right))
     return bool(left == right)
 
 
@@ -184,7 +184,7 @@ def to_int(value: Any) -> int:
 def fetch(base: Any, key: Any) -> Any:
     """Return ``base[key]`` or ``base.key``; a key that a map does not have gives nil."""
     if isinstance(key, str):
-        method = METHODS.get(type_name(base), {}).get(key)
+        method = (METHODS.get(type_name(base)) or getattr(base, "go_methods", {})).get(key)
         if method is not None:
             return bound(method, base)
     if isinstance(base, str):
