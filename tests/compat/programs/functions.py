@@ -35,7 +35,7 @@ if __name__ == "__main__":
     assert measure(text=Path("in.txt"), unit=2)["length"] == 8
     with Workflow("functions") as wf:
         measured = measure.use(key="measured")(text=upload_artifact("in.txt"), unit=3)
-        squares = square.use(with_param=[1, 2, 3])(x=[1, 2, 3])
+        squares = square.use(with_param=[0, 1, 2])(x=[1, 2, 3])
         total.use(key="total")(values=squares, extra=measured["length"])
         twice(extra=measured["length"])
     assert wf.query_status() == "Succeeded"

@@ -71,7 +71,7 @@ shell = ShellOPTemplate(
     image="alpine:latest",
     inputs=Inputs(parameters={"word": InputParameter()}, artifacts={"paper": InputArtifact(path="/tmp/in/paper")}),
     outputs=Outputs(
-        parameters={"loud": OutputParameter(value_from_path="/tmp/loud.txt")},
+        parameters={"loud": OutputParameter(type=str, value_from_path="/tmp/loud.txt")},
         artifacts={"copy": OutputArtifact(path="/tmp/copy.txt")},
     ),
     script="echo '{{inputs.parameters.word}}!' > /tmp/loud.txt && cat /tmp/in/paper/paper.txt > /tmp/copy.txt",
@@ -80,7 +80,7 @@ python = PythonScriptOPTemplate(
     "whisper",
     image="python:3.8",
     inputs=Inputs(parameters={"word": InputParameter()}),
-    outputs=Outputs(parameters={"quiet": OutputParameter(value_from_path="/tmp/quiet.txt")}),
+    outputs=Outputs(parameters={"quiet": OutputParameter(type=str, value_from_path="/tmp/quiet.txt")}),
     script="open('/tmp/quiet.txt', 'w').write('{{inputs.parameters.word}}'.lower())",
 )
 shout = Step("shout", shell, parameters={"word": "hello"}, artifacts={"paper": make.outputs.artifacts["paper"]})
