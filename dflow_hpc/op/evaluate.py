@@ -14,8 +14,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
 from dflow_hpc.errors import ExpressionError
 
 _MAX_TEXT = 1_000_000
-_MAX_SIZE = 1_000_000
-_MAX_WORK = 5_000_000
+_MAX_SIZE = 200_000
+_MAX_WORK = 1_000_000
 _MAX_BITS = 4096
 
 _BINARY: Dict[type, Callable[[Any, Any], Any]] = {

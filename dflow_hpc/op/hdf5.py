@@ -12,8 +12,6 @@ This module travels with the author's code: standard library only, valid Python 
 import contextlib
 import io
 import os
-import tarfile
-import uuid
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Tuple, Union
 
@@ -136,6 +134,8 @@ def write_datasets(items: Mapping[str, Any], directory: Path, relative: Callable
     Returns:
         The file.
     """
+    import uuid
+
     file = directory / f"{uuid.uuid4()}.h5"
     with _h5py().File(file, "w") as opened:
         for key, value in items.items():
@@ -144,6 +144,8 @@ def write_datasets(items: Mapping[str, Any], directory: Path, relative: Callable
 
 
 def _write_one(opened: Any, key: str, value: Any, relative: Callable[[Path], str]) -> None:
+    import tarfile
+
     import numpy
 
     attributes: Dict[str, Any] = {}

@@ -12,7 +12,6 @@ This module travels with the author's code: standard library only, valid Python 
 import abc
 import copy
 import functools
-import inspect
 import json
 import os
 import re
@@ -253,6 +252,8 @@ class OP(abc.ABC):
     @classmethod
     def get_info(cls) -> str:
         """Return a text for people: the class's documentation and its signs."""
+        import inspect  # costs more than the rest of this module
+
         return f"{inspect.getdoc(cls) or cls.__name__}\n\n{cls.get_opio_info()}"
 
     @classmethod

@@ -12,7 +12,6 @@ This module travels with the author's code: standard library only, valid Python 
 import io
 import os
 import shutil
-import tarfile
 from pathlib import Path, PosixPath, PurePath, WindowsPath
 from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
@@ -158,6 +157,8 @@ def extract_tar(data: bytes, target: Path) -> None:
     Raises:
         StorageError: A member would land elsewhere, or is neither a file nor a directory.
     """
+    import tarfile
+
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive.getmembers():
             path = os.path.normpath(member.name)

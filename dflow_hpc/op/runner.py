@@ -34,7 +34,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, NoR
 
 from dflow_hpc.config import config
 from dflow_hpc.errors import SignError
-from dflow_hpc.op import loader, values
+from dflow_hpc.op import evaluate, loader, values  # noqa: F401  (evaluate: loaded before the leaves fork)
 from dflow_hpc.op.artifacts import Publisher, Returned, Staged, read_staged, receive, slice_directory
 from dflow_hpc.op.catalog import pick
 from dflow_hpc.op.op import OP, FatalError, Signs, as_outputs, signs_of

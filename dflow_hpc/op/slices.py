@@ -11,13 +11,11 @@ This module travels with the author's code: standard library only, valid Python 
 """
 
 import json
-import random
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from dflow_hpc.config import config
 from dflow_hpc.errors import ExpressionError, ModelError
-from dflow_hpc.op.evaluate import evaluate
 
 Slice = Union[int, str]
 Texts = Callable[[str], Optional[str]]
@@ -150,6 +148,8 @@ def resolve(record: Mapping[str, Any], texts: Texts) -> Union[Slice, List[Slice]
     Raises:
         ExpressionError: A parameter is missing, or the expression gives no slice.
     """
+    from dflow_hpc.op.evaluate import evaluate  # an author who only declares slices need not load it
+
     expression = str(record["slices"])
     size = record.get("group_size")
     if size is None:
@@ -227,6 +227,8 @@ def group_items(texts: Texts, size: int, seed: Optional[int]) -> List[Any]:
     items = _all_items(texts)
     if seed is None:
         return list(items[first : first + size])
+    import random
+
     order = list(range(len(items)))
     random.Random(seed).shuffle(order)  # noqa: S311  (an order, not a secret)
     return [items[position] for position in order[first : first + size]]
