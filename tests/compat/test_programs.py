@@ -19,7 +19,7 @@ def _case(path):
     return pytest.param(path, id=path.stem, marks=marks)
 
 
-@pytest.mark.parametrize("program", map(_case, PROGRAMS))
+@pytest.mark.parametrize("program", [_case(path) for path in PROGRAMS])
 def test_program(program, tmp_path):
     home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "PATH": os.environ["PATH"]}
     work = tmp_path / "work"
