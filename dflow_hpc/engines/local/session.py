@@ -104,6 +104,8 @@ class Session:
         self._run.write_status("Running")
         workflow = self._run.workflow()
         self._tree = NodeTree(self._run.name, self._sink)
+        if "startedAt" in state.tree.head:
+            self._tree.head["startedAt"] = state.tree.head["startedAt"]
         host = self._leaf_host(workflow)
         try:
             await host.start()
