@@ -1,6 +1,6 @@
 """The helper steps around a sliced step, as templates: what seeds its artifacts, what counts its successes.
 
-They run OPs of this package (``op/util_ops.py``); under Argo in ``config["util_image"]`` unless the step says otherwise.
+They run OPs of this package (``op/util_ops.py``), under Argo in ``config["util_image"]`` unless the step names one.
 
 Not here: when one is needed (``loops.py``), and its place in a scope (``scopes.py``).
 """

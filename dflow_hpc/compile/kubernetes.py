@@ -47,7 +47,8 @@ def environment(template: ScriptOPTemplate, secrets: dict[str, Secret]) -> list[
             found.append({"name": name, "value": str(value)})
         else:
             raise CompileError(
-                f"{template.title} was given the environment variable {name}={value!r}; it is a text, Secret(...), or a "
+                f"{template.title} was given the environment variable {name}={value!r}; it is a text, Secret(...), or "
+                "a "
                 "Kubernetes valueFrom as a dict."
             )
     return found

@@ -107,7 +107,7 @@ def _fields(step: Any) -> dict[str, Any]:
 
 def _with_param(value: Any) -> str:
     if _is_stacked(value):  # each item is then a value, not a record of one
-        return "{{=toJson(map(flatten(sprig.fromJson(" + value.expr + ")), " + ELEMENT + "))}}"
+        return "{{=toJson(map(flatten(sprig.fromJson(" + str(value.expr) + ")), " + ELEMENT + "))}}"
     if isinstance(value, ArgoVar) and value.kind != TEXT:
         return "{{=toJson(" + value.expr + ")}}"
     return parameter_text(value, None)

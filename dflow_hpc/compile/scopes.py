@@ -161,12 +161,12 @@ class ScopeWriter:
 
     @staticmethod
     def _cut_sub_paths(step: Step, loop: Loop, arguments: Given) -> None:
-        for item in arguments.parameters:
-            item["value"] = loop.item(item["value"])
+        for parameter in arguments.parameters:
+            parameter["value"] = loop.item(parameter["value"])
         found = {item["name"]: item for item in arguments.artifacts}
         for name in loop.counted:
-            item = found.get(name)
-            if item is None or not ("from" in item or "s3" in item):
+            item = found.get(name, {})
+            if not ("from" in item or "s3" in item):
                 raise CompileError(
                     f"{step.title} takes parts of its input artifact {name!r} by sub_path{at(step.where)}, which is "
                     "given as a text, a list or a dict. Give one uploaded artifact or one output."
@@ -253,7 +253,8 @@ class ScopeWriter:
         if reference.step is not None:
             if self.scope.names().get(reference.step.name) is not reference.step:
                 raise CompileError(
-                    f"{owner} uses {reference}, an output of {reference.step.title}{at(reference.step.where)}, which is "
+                    f"{owner} uses {reference}, an output of {reference.step.title}{at(reference.step.where)}, which "
+                    "is "
                     f"not part of {self.scope.title}. Add that step to it, or pass the value through its inputs or "
                     "outputs."
                 )
@@ -447,7 +448,10 @@ class ScopeWriter:
                 f"outputs.artifacts[{name!r}]._from to an output of one of its steps."
             )
         self._check_all(artifact_refs(value), f"the output {name!r} of {self.scope.title}")
-        found: dict[str, Any] = {"name": name, **artifact_source(value, _Named(f"the output of {self.scope.title}"), name)}
+        found: dict[str, Any] = {
+            "name": name,
+            **artifact_source(value, _Named(f"the output of {self.scope.title}"), name),
+        }
         if artifact.global_name:
             found["globalName"] = artifact.global_name
         if artifact.optional:
@@ -522,7 +526,8 @@ def _refuse_cycle(needs: dict[str, set[str]], members: dict[str, Member]) -> Non
                 circle = [*order[order.index(following) :], following]
                 place = members[following].step
                 raise CompileError(
-                    f"tasks depend on each other in a circle: {' -> '.join(circle)}{at(place.where)}. Take one of these "
+                    f"tasks depend on each other in a circle: {' -> '.join(circle)}{at(place.where)}. Take one of "
+                    "these "
                     "dependencies away."
                 )
             else:

@@ -42,7 +42,7 @@ def author_frame() -> Where:
 
 def at(where: Optional[Where]) -> str:
     """Return ``" (file.py:12)"`` for an error text, or nothing when the place is not known."""
-    return "" if where is None else " (%s:%d)" % where
+    return "" if where is None else f" ({where[0]}:{where[1]})"
 
 
 def close(name: str, known: Iterable[str]) -> str:
@@ -57,7 +57,7 @@ def listed(names: Iterable[str]) -> str:
     """Return names for an error text: sorted, quoted, at most 30 of them."""
     ordered = sorted(names)
     text = ", ".join(repr(name) for name in ordered[:30]) or "none"
-    return text + (", ... (%d in all)" % len(ordered) if len(ordered) > 30 else "")
+    return text + (f", ... ({len(ordered)} in all)" if len(ordered) > 30 else "")
 
 
 def check_step_name(name: Any, what: str, where: Optional[Where] = None) -> str:
@@ -73,8 +73,9 @@ def check_step_name(name: Any, what: str, where: Optional[Where] = None) -> str:
     """
     if not isinstance(name, str) or not TEMPLATE_NAME.match(name) or len(name) > MAX_TEMPLATE_NAME:
         raise ModelError(
-            "%s was named %r%s; a name is letters, digits and `-`, starts with a letter or digit and has at most %d "
-            "characters. %s" % (what, name, at(where), MAX_TEMPLATE_NAME, _suggestion(name))
+            f"{what} was named {name!r}{at(where)}; a name is letters, digits and `-`, starts with a letter or digit "
+            "and "
+            f"has at most {MAX_TEMPLATE_NAME} characters. {_suggestion(name)}"
         )
     return name
 
@@ -95,7 +96,8 @@ def check_workflow_name(name: Any) -> str:
     if not isinstance(name, str) or not WORKFLOW_NAME.match(name) or len(name) > 63:
         better = re.sub(r"[^-a-z0-9.]+", "-", str(name).lower()).strip("-.")[:52]
         raise ModelError(
-            "a workflow was named {!r}; its name is lower-case letters, digits, `-` and `.`, and at most 63 characters. "
+            "a workflow was named {!r}; its name is lower-case letters, digits, `-` and `.`, and at most 63 "
+            "characters. "
             "Use {!r}.".format(name, better or "workflow")
         )
     return name
@@ -109,7 +111,8 @@ def check_io_name(name: Any, what: str) -> str:
     """
     if not isinstance(name, str) or not IO_NAME.match(name):
         raise ModelError(
-            f"{what} was named {name!r}; such a name is letters, digits, `-` and `_`. Rename it in the sign or the template."
+            f"{what} was named {name!r}; such a name is letters, digits, `-` and `_`. Rename it in the sign or the "
+            "template."
         )
     return name
 
@@ -122,7 +125,8 @@ def check_key(key: str, owner: str, where: Optional[Where]) -> None:
     """
     if not KEY.match(TAG.sub("a", key)):
         raise ModelError(
-            f"{owner} has the key {key!r}{at(where)}; a key is lower-case letters, digits and `-` around references, because it names a "
+            f"{owner} has the key {key!r}{at(where)}; a key is lower-case letters, digits and `-` around references, "
+            "because it names a "
             "ConfigMap under Argo and a directory here. Replace what is not, such as `.` and `_`, by `-`."
         )
 

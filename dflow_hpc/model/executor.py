@@ -63,7 +63,8 @@ class MachineExecutor(Executor):
         for resource in resources:
             if resource not in RESOURCE_NAMES:
                 raise ModelError(
-                    f"MachineExecutor({name!r}) was given the resource {resource!r}; known are {listed(RESOURCE_NAMES)}{close(resource, RESOURCE_NAMES)}."
+                    f"MachineExecutor({name!r}) was given the resource {resource!r}; known are "
+                    f"{listed(RESOURCE_NAMES)}{close(resource, RESOURCE_NAMES)}."
                 )
         self.name = name
         self.resources = {key: value for key, value in sorted(resources.items()) if value is not None}
@@ -93,6 +94,7 @@ def as_executor(executor: Union[str, Executor, Any, None], owner: str) -> Option
     if isinstance(executor, str):
         return MachineExecutor(executor)
     raise ModelError(
-        f"{owner} was given executor={executor!r}; it is the name of a machine, MachineExecutor(name, ...), or an object with "
+        f"{owner} was given executor={executor!r}; it is the name of a machine, MachineExecutor(name, ...), or an "
+        "object with "
         "render(template)."
     )

@@ -91,8 +91,8 @@ def _split(
     declared: List[str] = list(getattr(template, "input_order", None) or _sign_order(template))
     if len(args) > len(declared):
         raise ModelError(
-            "%s was called with %d arguments%s; it takes %d: %s."
-            % (name, len(args), at(author_frame()), len(declared), listed(declared))
+            f"{name} was called with {len(args)} arguments{at(author_frame())}; it takes {len(declared)}: "
+            f"{listed(declared)}."
         )
     given = dict(zip(declared, args))
     for key, value in kwargs.items():
@@ -100,7 +100,8 @@ def _split(
             raise ModelError(f"{name} was called with {key!r} twice{at(author_frame())}.")
         if key not in declared:
             raise UnknownName(
-                f"{name} was called with {key!r}{at(author_frame())}; it takes {listed(declared)}{close(key, declared)}."
+                f"{name} was called with {key!r}{at(author_frame())}; it takes "
+                f"{listed(declared)}{close(key, declared)}."
             )
         given[key] = value
     parameters = {key: value for key, value in given.items() if key in template.inputs.parameters}
@@ -186,7 +187,8 @@ def _declared_outputs(signs: Mapping[str, Any], returned: Mapping[str, Any], dag
     for name in signs:
         if name not in returned:
             raise ModelError(
-                f"superfunction {dag.name} declares the output {name!r} and did not return it; it returned {listed(returned)}."
+                f"superfunction {dag.name} declares the output {name!r} and did not return it; it returned "
+                f"{listed(returned)}."
             )
         value = returned[name]
         if isinstance(value, _Artifact) or (isinstance(value, IfExpression) and _chooses_artifact(value)):
@@ -198,7 +200,8 @@ def _declared_outputs(signs: Mapping[str, Any], returned: Mapping[str, Any], dag
             outputs.parameters[name] = OutputParameter(value_from_expression=value)
         else:
             raise ModelError(
-                f"superfunction {dag.name} returned {value!r} as {name!r}; it returns what its tasks give. Compute constants in an OP."
+                f"superfunction {dag.name} returned {value!r} as {name!r}; it returns what its tasks give. Compute "
+                "constants in an OP."
             )
     return outputs
 

@@ -55,7 +55,8 @@ class _Owned:
     def _check_named(self) -> None:
         if self.name is None:
             raise ModelError(
-                f"an {type(self).__name__} was used as a reference before it belonged to a template. Put it into `Inputs(...)`, "
+                f"an {type(self).__name__} was used as a reference before it belonged to a template. Put it into "
+                "`Inputs(...)`, "
                 f"`Outputs(...)` or a template's `.{self.side}.{self.group}` first."
             )
 
@@ -74,6 +75,7 @@ class _Parameter(_Owned, ArgoVar):
 
     @property
     def expr(self) -> str:
+        """The reference for an expression."""
         return self.path_expr()
 
     def __str__(self) -> str:
@@ -114,6 +116,7 @@ class InputParameter(_Parameter):
 
     @property
     def expr(self) -> str:
+        """The reference for an expression."""
         if self.step is None:
             return self.path_expr()
         from dflow_hpc.model.refs import branch  # a step's input is what the step was given
@@ -131,7 +134,8 @@ class InputParameter(_Parameter):
     def _given(self) -> Any:
         if not hasattr(self, "value"):
             raise ModelError(
-                f"the input parameter {self.name!r} of step {self.step.name!r} was used as a reference, but the step gives it no value. "
+                f"the input parameter {self.name!r} of step {self.step.name!r} was used as a reference, but the step "
+                "gives it no value. "
                 "Give it in `Step(parameters=...)`."
             )
         return self.value
@@ -180,6 +184,7 @@ class OutputParameter(_Parameter):
 
     @property
     def expr(self) -> str:
+        """The reference for an expression."""
         return self._looped("%s") or self.path_expr()
 
     def __str__(self) -> str:
@@ -209,7 +214,8 @@ class _Artifact(_Owned):
         self.path = None if path is None else str(path)
         if self.path in ("/", "/tmp"):  # noqa: S108  (the directories that the runner itself works in)
             raise ModelError(
-                f"the artifact {name!r} was given the path {self.path!r}, which holds more than the artifact. Give a file or directory "
+                f"the artifact {name!r} was given the path {self.path!r}, which holds more than the artifact. Give a "
+                "file or directory "
                 "of its own, such as '/tmp/data'."
             )
         self.type = type
@@ -234,7 +240,8 @@ class _Artifact(_Owned):
         """Return a reference to one element of a list or dict artifact; ``key`` may be a parameter."""
         if not isinstance(key, (int, str, ArgoVar)) or isinstance(key, bool):
             raise ModelError(
-                f"{self}[{key!r}] was asked for; the elements of an artifact are found by an integer, a text or a parameter."
+                f"{self}[{key!r}] was asked for; the elements of an artifact are found by an integer, a text or a "
+                "parameter."
             )
         part = self._part()
         part.slice = key if self.slice is None else f"{self.slice}.{key}"
@@ -360,14 +367,15 @@ class OutputArtifact(_Artifact):
         sliced = slices is not None and self.name in slices.output_artifact
         return str(self.step.name) + (INIT_SUFFIX if sliced else "")
 
-    def pvc(self, *args: Any, **kwargs: Any) -> Any:
+    def pvc(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refused: passing an artifact through a volume while its step still runs needs Kubernetes.
 
         Raises:
             ModelError: Always.
         """
         raise ModelError(
-            f"the output artifact {self.name!r} was asked for a volume (pvc) for asynchronous passing, which is not supported. "
+            f"the output artifact {self.name!r} was asked for a volume (pvc) for asynchronous passing, which is not "
+            "supported. "
             "Let the consumer take the artifact when the step has ended."
         )
 
@@ -436,7 +444,7 @@ class InputParameters(AutonamedDict):
 
     item = InputParameter
 
-    def _declaration(self, name: str, value: Any) -> Any:
+    def _declaration(self, _name: str, value: Any) -> Any:
         return InputParameter(value=value)
 
 

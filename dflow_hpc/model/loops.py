@@ -54,7 +54,8 @@ class ArgoSequence:
     def __init__(self, count: Any = None, start: Any = None, end: Any = None, format: Optional[str] = None):
         if (count is None) == (end is None):
             raise ModelError(
-                f"argo_sequence(count={count!r}, end={end!r}) was asked for; give the number of items (count) or the last item "
+                f"argo_sequence(count={count!r}, end={end!r}) was asked for; give the number of items (count) or the "
+                "last item "
                 "(end), one of them."
             )
         self.count, self.start, self.end, self.format = count, start, end, format
@@ -114,7 +115,8 @@ def argo_len(value: Any) -> ArgoLen:
     """
     if isinstance(value, _Artifact):
         raise ModelError(
-            f"argo_len({value}) was asked for; how many paths an artifact has is known only to its OP. Give the number as an "
+            f"argo_len({value}) was asked for; how many paths an artifact has is known only to its OP. Give the "
+            "number as an "
             "output parameter, or slice the step over the artifact without with_param."
         )
     paths = getattr(value, "path_list", None)
@@ -153,14 +155,14 @@ def argo_enumerate(*args: Any, **kwargs: Any) -> ArgoEnumerate:
     Returns:
         Items ``{"order": i, ...}``, as many as the first list has.
     """
-    names = ["value"] if len(args) == 1 else ["value%d" % i for i in range(len(args))]
+    names = ["value"] if len(args) == 1 else [f"value{i}" for i in range(len(args))]
     lists = dict(zip(names, args), **kwargs)
     if not lists:
         raise ModelError("argo_enumerate() was asked for without a list. Give a list or a reference to one.")
     if "order" in lists:
         raise ModelError("argo_enumerate(order=...) was asked for; `order` is the item's number. Choose another name.")
-    bound = "".join("let v%d = %s; " % (i, as_list(value)) for i, value in enumerate(lists.values()))
-    fields = "".join(", %s, v%d[#]" % (text_literal(name), i) for i, name in enumerate(lists))
+    bound = "".join(f"let v{i} = {as_list(value)}; " for i, value in enumerate(lists.values()))
+    fields = "".join(f", {text_literal(name)}, v{i}[#]" for i, name in enumerate(lists))
     items = f"map(sprig.untilStep(0, len(v0), 1), sprig.dict('order', #{fields}))"
     return ArgoEnumerate(f"{bound}toJson({items})", TEXT, _all_sources(lists.values()))
 

@@ -153,12 +153,14 @@ class PythonOPTemplate(ScriptOPTemplate):
         check_options(given, _REFUSED, self.title, self.where)
         if pre_script or post_script:
             raise ModelError(
-                f"{self.title} was given pre_script or post_script{at(self.where)}, which are not supported: the OP is loaded, not pasted. Put "
+                f"{self.title} was given pre_script or post_script{at(self.where)}, which are not supported: the OP "
+                "is loaded, not pasted. Put "
                 "the text into the OP's execute()."
             )
         if tmp_root != "/tmp":  # noqa: S108
             raise ModelError(
-                f"{self.title} was given tmp_root={tmp_root!r}{at(self.where)}; an OP gets the paths of its artifacts, and works in a directory of its "
+                f"{self.title} was given tmp_root={tmp_root!r}{at(self.where)}; an OP gets the paths of its "
+                "artifacts, and works in a directory of its "
                 "own. Leave it out."
             )
         # dflow overwrites these four as soon as slices are set; kept for programs that read them.
@@ -209,11 +211,11 @@ class PythonOPTemplate(ScriptOPTemplate):
         for name, value in (values or {}).items():
             if name not in declared:
                 raise UnknownName(
-                    f"{self.title} was given output_{group[:-1]}_{attribute} for {name!r}{at(self.where)}; its output {group} are {listed(declared)}{close(name, declared)}."
+                    f"{self.title} was given output_{group[:-1]}_{attribute} for {name!r}{at(self.where)}; its output "
+                    f"{group} are {listed(declared)}{close(name, declared)}."
                 )
-            if attribute == "save" and not isinstance(value, (list, tuple)):
-                value = [value]
-            setattr(declared[name], attribute, value)
+            listed_already = attribute != "save" or isinstance(value, (list, tuple))
+            setattr(declared[name], attribute, value if listed_already else [value])
 
 
 def packages(given: Any) -> List[Any]:
@@ -233,13 +235,15 @@ def check_slices(slices: Any, template: Any, owner: str) -> None:
         names = getattr(slices, f"{side}_{group}", None)
         if names is None:
             raise ModelError(
-                f"{owner} was given slices={slices!r}; they are Slices('{{{{item}}}}', input_parameter=[...], output_artifact=[...])."
+                f"{owner} was given slices={slices!r}; they are Slices('{{{{item}}}}', input_parameter=[...], "
+                "output_artifact=[...])."
             )
         declared = getattr(getattr(template, side + "s"), group + "s")
         for name in names:
             if name not in declared:
                 raise UnknownName(
-                    f"{owner} was given Slices({side}_{group}=[{name!r}]); its {side} {group}s are {listed(declared)}{close(str(name), declared)}."
+                    f"{owner} was given Slices({side}_{group}=[{name!r}]); its {side} {group}s are "
+                    f"{listed(declared)}{close(str(name), declared)}."
                 )
 
 
@@ -247,7 +251,8 @@ def _op_name(op_class: Any) -> str:
     owner = op_class if isinstance(op_class, type) else type(op_class)
     if not (hasattr(owner, "get_input_sign") and hasattr(owner, "execute")):
         raise ModelError(
-            f"PythonOPTemplate was given {op_class!r}, which is no OP. Give a subclass of OP, an instance of one, or a function "
+            f"PythonOPTemplate was given {op_class!r}, which is no OP. Give a subclass of OP, an instance of one, or "
+            "a function "
             "with the decorator @OP.function."
         )
     return str(getattr(op_class, "__name__", owner.__name__))

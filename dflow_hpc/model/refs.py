@@ -111,15 +111,16 @@ class ArgoVar:
             return ArgoVar(f"jsonpath({text}, {path})", ANY, _sources(self, key))
         if not isinstance(key, (int, str)) or isinstance(key, bool):
             raise ModelError(
-                f"{self}[{key!r}] was asked for; the elements of a parameter are found by an integer, a text or a reference. "
+                f"{self}[{key!r}] was asked for; the elements of a parameter are found by an integer, a text or a "
+                "reference. "
                 "Slice it in an OP instead."
             )
-        path = "[%d]" % key if isinstance(key, int) else "['{}']".format(key.replace("'", "\\'"))
+        path = f"[{key}]" if isinstance(key, int) else "['{}']".format(key.replace("'", "\\'"))
         return ArgoVar("jsonpath({}, {})".format(text, text_literal("$" + path)), ANY, _sources(self))
 
     # -- what has no meaning before the workflow runs ----------------------------------------------------------------
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304  (it never returns)
         _refuse(
             self,
             "used as a Python truth value (`if`, `and`, `or`, `not`, `in`, chained comparison)",
@@ -133,13 +134,15 @@ class ArgoVar:
     def __contains__(self, item: Any) -> bool:
         _refuse(self, "searched by `in`", "Do it inside an OP")
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # noqa: PLE0303  (it never returns)
         _refuse(self, "asked for its len()", "Use `argo_len(ref)`")
 
     def __int__(self) -> int:
         _refuse(self, "converted to a number", "Compute with it as it is: `ref + 1` is an expression")
 
-    __float__ = __int__  # type: ignore[assignment]
+    def __float__(self) -> float:
+        _refuse(self, "converted to a number", "Compute with it as it is: `ref + 1` is an expression")
+
     __index__ = __int__
 
 
@@ -161,7 +164,8 @@ class IfExpression(ArgoVar):
         self._if, self._then, self._else = _if, _then, _else
 
     @property
-    def expr(self) -> str:  # late: a branch's type, and whether a parameter is big, may change until compilation
+    def expr(self) -> str:
+        """The text in expr-lang; made late, since a branch may be declared after the choice."""
         return f"{condition(self._if)} ? {branch(self._then)} : {branch(self._else)}"
 
     @property
@@ -170,7 +174,8 @@ class IfExpression(ArgoVar):
         return self._then, self._else
 
     @property
-    def sources(self) -> Tuple[Any, ...]:  # type: ignore[override]
+    def sources(self) -> Tuple[Any, ...]:
+        """The parameters that its condition and its branches read."""
         return _sources(self._if, self._then, self._else)
 
     @sources.setter
@@ -202,7 +207,8 @@ def condition(value: Any) -> str:
         return f"({value})"
     if not isinstance(value, ArgoVar):
         raise ModelError(
-            f"{value!r} was given as a condition; a condition is an expression such as `ref > 3`, a boolean parameter, or "
+            f"{value!r} was given as a condition; a condition is an expression such as `ref > 3`, a boolean "
+            "parameter, or "
             "expr-lang text."
         )
     return f"({value.expr})" if value.kind == BOOL else f"({_as_text(value)} == 'true')"
@@ -210,8 +216,8 @@ def condition(value: Any) -> str:
 
 def branch(value: Any) -> str:
     """Return expr-lang text for one branch of an ``if_expression``."""
-    if isinstance(value, IfExpression):
-        return f"({value.expr})"
+    if isinstance(value, ArgoVar):
+        return operand(value)
     expr = getattr(value, "expr", None)
     return expr if isinstance(expr, str) else text_literal(constant_text(value))
 
@@ -244,7 +250,12 @@ def _sources(*values: Any) -> Tuple[Any, ...]:
 
 
 def _as_text(value: ArgoVar) -> str:
-    return value.expr if value.kind == TEXT else f"string({value.expr})"
+    return operand(value) if value.kind == TEXT else f"string({value.expr})"
+
+
+def operand(value: ArgoVar) -> str:
+    """Return an expression that can stand beside an operator; of all that we write, only ``?:`` binds less."""
+    return f"({value.expr})" if " ? " in value.expr else value.expr
 
 
 def _compare(left: ArgoVar, operator: str, right: Any) -> ArgoVar:
@@ -256,7 +267,7 @@ def _compare(left: ArgoVar, operator: str, right: Any) -> ArgoVar:
     if isinstance(right, float) or (left.kind == NUMBER and isinstance(right, (int, float))):
         return _order(left, operator, right)
     if left.kind == TEXT:  # the text of a parameter is compared: 'true', '3', 'null'
-        return ArgoVar(f"{left.expr} {operator} {text_literal(constant_text(right))}", BOOL, sources)
+        return ArgoVar(f"{operand(left)} {operator} {text_literal(constant_text(right))}", BOOL, sources)
     if isinstance(right, str):
         literal: Optional[str] = text_literal(right)
     elif right is None:
@@ -267,22 +278,17 @@ def _compare(left: ArgoVar, operator: str, right: Any) -> ArgoVar:
 
 
 def _parenthesised(value: ArgoVar) -> str:
-    return value.expr if value.kind in (TEXT, ANY) else f"({value.expr})"
+    return operand(value) if value.kind in (TEXT, ANY) else f"({value.expr})"
 
 
 def _number(value: Any, operator: str) -> str:
     if isinstance(value, ArgoVar):
         return f"({value.expr})" if value.kind == NUMBER else f"asFloat({value.expr})"
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            pass
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return repr(value) if value >= 0 else f"({value!r})"
     raise ModelError(
-        f"{value!r} was used with the operator {operator} beside a reference; it computes with numbers and references only. Give a "
-        "number, or do it in an OP."
+        f"{value!r} was used with the operator {operator} beside a reference; it computes with numbers and references "
+        "only. Give a number, or do it in an OP."
     )
 
 

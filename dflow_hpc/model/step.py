@@ -191,7 +191,8 @@ class Step:
                 raise self._unknown("input artifact", name, declared, self.template.inputs.parameters)
             if isinstance(value, ArgoVar) and not hasattr(value, "branches"):
                 raise ModelError(
-                    f"{self.title} gives the parameter {value} to its input artifact {name!r}{at(self.where)}. Give an artifact, or declare a Parameter."
+                    f"{self.title} gives the parameter {value} to its input artifact {name!r}{at(self.where)}. Give "
+                    "an artifact, or declare a Parameter."
                 )
             self.artifacts[name] = value
         self._inputs = None
@@ -201,7 +202,8 @@ class Step:
         if name in other:
             hint = "; {!r} is declared, but {}".format(name, "as an artifact" if "param" in what else "as a parameter")
         return UnknownName(
-            f"{self.title} gives the {what} {name!r}{at(self.where)}; {self.template.title} declares {listed(declared)}{hint}."
+            f"{self.title} gives the {what} {name!r}{at(self.where)}; {self.template.title} declares "
+            f"{listed(declared)}{hint}."
         )
 
     def _check_loop(self) -> None:
@@ -211,7 +213,8 @@ class Step:
             )
         if self.with_sequence is not None and not isinstance(self.with_sequence, ArgoSequence):
             raise ModelError(
-                f"{self.title} was given with_sequence={self.with_sequence!r}{at(self.where)}; it is argo_sequence(...). For a list use with_param."
+                f"{self.title} was given with_sequence={self.with_sequence!r}{at(self.where)}; it is "
+                "argo_sequence(...). For a list use with_param."
             )
         if self.own_slices is not None:
             check_slices(self.own_slices, self.template, self.title)
@@ -220,11 +223,13 @@ class Step:
         count, ratio = self.continue_on_num_success, self.continue_on_success_ratio
         if count is not None and ratio is not None:
             raise ModelError(
-                f"{self.title} was given continue_on_num_success and continue_on_success_ratio{at(self.where)}; keep one of them."
+                f"{self.title} was given continue_on_num_success and continue_on_success_ratio{at(self.where)}; keep "
+                "one of them."
             )
         if (count is not None or ratio is not None) and not self.is_loop:
             raise ModelError(
-                f"{self.title} was given continue_on_num_success or continue_on_success_ratio{at(self.where)}, but it is no loop. Use "
+                f"{self.title} was given continue_on_num_success or continue_on_success_ratio{at(self.where)}, but it "
+                "is no loop. Use "
                 "continue_on_failed."
             )
 

@@ -42,15 +42,17 @@ class Scope(OPTemplate):
     def _check(self, step: Any) -> Any:
         if not isinstance(step, self.member) or (self.member is Step and isinstance(step, Task)):
             raise ModelError(
-                f"{self.title} was given {step!r}{at(author_frame())}; it takes a {self.member.__name__}. A Steps is made of Step, a DAG of Task."
+                f"{self.title} was given {step!r}{at(author_frame())}; it takes a {self.member.__name__}. A Steps is "
+                "made of Step, a DAG of Task."
             )
         other = self._names.get(step.name)
-        if other is step:
+        if other is not None and step is other:
             raise ModelError(f"{self.title} was given {step.title} twice{at(author_frame())}.")
         if other is not None:
             raise ModelError(
-                "%s has two members named %r: one made at %s:%d, one at %s:%d. Names are unique in a scope; rename one."
-                % ((self.title, step.name) + other.where + step.where)
+                f"{self.title} has two members named {step.name!r}: one made at {other.where[0]}:{other.where[1]}, "
+                "one at "
+                f"{step.where[0]}:{step.where[1]}. Names are unique in a scope; rename one."
             )
         self._names[step.name] = step
         return step

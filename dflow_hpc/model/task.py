@@ -35,5 +35,6 @@ class Task(Step):
         for dependency in self.dependencies:
             if not isinstance(dependency, (Task, str)):
                 raise ModelError(
-                    f"{self.title} was given the dependency {dependency!r}{at(self.where)}; it is a Task, or a text such as 'a.Succeeded'."
+                    f"{self.title} was given the dependency {dependency!r}{at(self.where)}; it is a Task, or a text "
+                    "such as 'a.Succeeded'."
                 )

@@ -207,7 +207,8 @@ class ContainerOPTemplate(ScriptOPTemplate):
     def __init__(self, command: Union[str, Sequence[str]] = "", args: Union[str, Sequence[str]] = "", **kwargs: Any):
         if kwargs.get("script"):
             raise ModelError(
-                f"a ContainerOPTemplate was given a script{at(author_frame())}; it runs a command. Use ShellOPTemplate(script=...)."
+                f"a ContainerOPTemplate was given a script{at(author_frame())}; it runs a command. Use "
+                "ShellOPTemplate(script=...)."
             )
         super().__init__(command=command, **kwargs)
         self.args = as_command(args)

@@ -37,7 +37,8 @@ def check_constant(value: Any, declaration: Any, step: Any, name: str) -> None:
         check_type(name, value, expected)
     except TypeError as error:
         raise SignError(
-            f"{step.title} gives the input parameter {name!r} a value that does not fit its sign{at(step.where)}: {error}"
+            f"{step.title} gives the input parameter {name!r} a value that does not fit its sign{at(step.where)}: "
+            f"{error}"
         ) from error
 
 
@@ -64,7 +65,8 @@ def check_link(value: Any, declaration: Any, step: Any, name: str) -> None:
         from dflow_hpc.op.typecheck import type_name
 
         raise SignError(
-            f"{step.title} gives {value}, which is {type_name(value.type)}, to the input parameter {name!r}{at(step.where)}, which is {type_name(declaration.type)}. Declare one type for both, or convert "
+            f"{step.title} gives {value}, which is {type_name(value.type)}, to the input parameter "
+            f"{name!r}{at(step.where)}, which is {type_name(declaration.type)}. Declare one type for both, or convert "
             "it in an OP."
         )
 

@@ -111,7 +111,8 @@ class Workflow:
     def _check_entrypoint(self) -> None:
         if self.entrypoint is not None and not isinstance(self.entrypoint, (Steps, DAG)):
             raise ModelError(
-                f"{self.title} was given {self.entrypoint!r}{at(self.where)} as its steps or dag; it takes a Steps or a DAG. Use `add(step)` for single steps."
+                f"{self.title} was given {self.entrypoint!r}{at(self.where)} as its steps or dag; it takes a Steps or "
+                "a DAG. Use `add(step)` for single steps."
             )
 
     # -- composing ---------------------------------------------------------------------------------------------------
@@ -165,13 +166,13 @@ class Workflow:
 
         return json.dumps(self.to_dict(), **kwargs)
 
-    def to_yaml(self, target: Optional[str] = None, **kwargs: Any) -> str:
+    def to_yaml(self, target: Optional[str] = None, **_kwargs: Any) -> str:
         """Return its manifest as YAML.
 
         Args:
             target: None: as both engines take it. ``"argo"``: as Argo alone can run it; refused while a step is placed
                 on a machine.
-            **kwargs: Accepted for dflow's sake.
+            **_kwargs: Accepted for dflow's sake.
         """
         from dflow_hpc.manifest.text import dump  # PyYAML
 
@@ -223,7 +224,7 @@ class Workflow:
 
         found = load(text).workflows
         if len(found) != 1:
-            raise ModelError("from_yaml was given %d Workflows; it takes one." % len(found))
+            raise ModelError(f"from_yaml was given {len(found)} Workflows; it takes one.")
         return cls.from_dict(found[0])
 
     # -- running -----------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Workflow:
             )
         return result
 
-    def wait(self, interval: float = 1) -> str:
+    def wait(self, interval: float = 1) -> str:  # noqa: ARG002
         """Wait for its end and return its phase.
 
         Args:
@@ -286,7 +287,7 @@ class Workflow:
         phase: str = self._engine().wait(self._id())
         return phase
 
-    def query(self, fields: Optional[List[str]] = None, retry: int = 3) -> Any:
+    def query(self, fields: Optional[List[str]] = None, retry: int = 3) -> Any:  # noqa: ARG002
         """Return its run (``ArgoWorkflow``): metadata, spec and status.
 
         Args:
@@ -364,7 +365,10 @@ class Workflow:
         return self.id
 
 
-def query_workflows(labels: Optional[Dict[str, str]] = None, fields: Optional[List[str]] = None) -> List[Any]:
+def query_workflows(
+    labels: Optional[Dict[str, str]] = None,
+    fields: Optional[List[str]] = None,  # noqa: ARG001
+) -> List[Any]:
     """Return the runs that the engine knows (``ArgoWorkflow``).
 
     Args:
