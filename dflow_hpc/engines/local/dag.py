@@ -26,7 +26,6 @@ from dflow_hpc.engines.local.steps import FAIL_FAST, continues, resolve_step
 from dflow_hpc.engines.local.templates import Entry
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import depends
-from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import COMPLETED, UNSUCCESSFUL, Json, Node
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class _Dag:
         written = {entry.name: entry.written for entry in work.template.tasks}
         self.tasks = {entry.name: _Task(entry, written) for entry in work.template.tasks}
         wished = (work.template.json["dag"].get("target") or "").strip()
-        self.targets = render(TagTemplate.parse(wished), work.known.texts).split(" ") if wished else self._leaves()
+        self.targets = work.known.substitute(wished).split(" ") if wished else self._leaves()
         self._texts = {name: task.texts for name, task in self.tasks.items()}
         self._artifacts = {name: task.artifacts for name, task in self.tasks.items()}
         self._problems: dict[str, str] = {}
@@ -171,13 +170,13 @@ class _Dag:
             return None
         self._complain(self._ancestors([task.name]) if self._problems else ())
         entry, known = task.entry, self._known_of(task)
-        step: Json = render(entry.tags, known.texts)
+        step: Json = render(entry.tags, known)
         if entry.item_tags is not None:
-            step = {**step, "withItems": render(entry.item_tags, known.texts)}
+            step = {**step, "withItems": render(entry.item_tags, known)}
         elif entry.items:
             step = {**step, "withItems": entry.items}
         step = resolve_step(entry, step, known)
-        members = expand(step) if entry.loops else None
+        members = expand(step, known) if entry.loops else None
         return [step] if members is None else members
 
     def _complain(self, names: Iterable[str]) -> None:

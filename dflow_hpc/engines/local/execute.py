@@ -22,7 +22,7 @@ from dflow_hpc.engines.local.call import MAX_DEPTH, Call, Work
 from dflow_hpc.engines.local.errors import DepthExceeded, OperationError, TemplateError
 from dflow_hpc.engines.local.inputs import process, render
 from dflow_hpc.engines.local.locks import Locks
-from dflow_hpc.engines.local.names import Known, Vars
+from dflow_hpc.engines.local.names import Functions, Known
 from dflow_hpc.engines.local.outputs import export
 from dflow_hpc.engines.local.slots import Slots
 from dflow_hpc.engines.local.templates import Template, Templates
@@ -69,6 +69,7 @@ class Executor:
         self.name, self.uid, self.tree, self.host = name, uid, tree, host
         self.resources, self.recorded, self.reused, self.cache = resources, recorded, reused, cache
         self.locks, self.clock, self._sleep = locks, clock, sleep
+        self._functions = Functions(uid, clock)
         self.templates = Templates(name, {})
         self.slots = Slots()
         self.texts: dict[str, str] = {}
@@ -174,6 +175,10 @@ class Executor:
         """Return the pod name of a node."""
         return pod_name(self.name, name, template.name)
 
+    def known(self, node: str) -> Known:
+        """Return what the workflow makes known to the node with this name."""
+        return Known(self.texts, self.artifacts, lambda: self._functions.seeded(node))
+
     # Executing
 
     def start(self, call: Call) -> asyncio.Task[Node]:
@@ -216,11 +221,10 @@ class Executor:
                 local[call.local[0]] = call.local[1]
             if template.is_pod and template.json.get("retryStrategy") is None:
                 local["pod.name"] = self.pod_name(call.name, template)
-            texts = Vars(local, self.texts)
-            inputs, variables = process(template, call.arguments, texts, self.resources)
-            variables.update(local)
-            known = Known(Vars(variables, self.texts), Vars(_artifacts(inputs), self.artifacts))
-            body = render(template.body, known.texts)
+            known = self.known(call.name).over(local)
+            inputs, variables = process(template, call.arguments, known, self.resources)
+            known = known.over(variables, _artifacts(inputs))
+            body = render(template.body, known)
         except TemplateError as error:
             self.create(call, "Skipped", "Error", message=str(error))
             raise

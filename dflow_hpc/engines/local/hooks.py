@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call
 from dflow_hpc.engines.local.errors import Abandoned, TemplateError
-from dflow_hpc.engines.local.functions import FUNCTIONS
 from dflow_hpc.engines.local.names import Known, add_outputs, last_attempt
 from dflow_hpc.engines.local.slots import Boundary
 from dflow_hpc.engines.local.templates import Scope
-from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr.tags import substitute
 from dflow_hpc.manifest.view import COMPLETED, Json, Node
 
 if TYPE_CHECKING:
@@ -136,11 +133,7 @@ def _arguments(arguments: Json, known: Known) -> Json:
     Raises:
         TemplateError: One cannot be.
     """
-    try:
-        made: Json = substitute(arguments, known.texts, functions=FUNCTIONS)
-    except ExpressionError as error:
-        raise TemplateError(str(error)) from error
-    return resolve_artifacts(made, known, "unable to resolve references: ")
+    return resolve_artifacts(known.substitute(arguments), known, "unable to resolve references: ")
 
 
 def resolve_artifacts(arguments: Json, known: Known, complaint: str = "") -> Json:

@@ -10,15 +10,13 @@ does not.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.functions import FUNCTIONS
-from dflow_hpc.engines.local.names import Vars, has_location
+from dflow_hpc.engines.local.names import Known, has_location
 from dflow_hpc.engines.local.templates import Template, config_value
-from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr.tags import TagTemplate, substitute
+from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import Json, named, text_of
 
 _OF_INPUT = ("path", "mode", "recurseMode")
@@ -34,30 +32,25 @@ def has_tags(value: Any) -> bool:
     return isinstance(value, list) and any(has_tags(item) for item in value)
 
 
-def render(tags: TagTemplate, texts: Mapping[str, Any]) -> Any:
+def render(tags: TagTemplate, known: Known) -> Any:
     """Replace the tags that are known; once more if a value brought tags in, or one stood in another.
 
     Raises:
         TemplateError: A value cannot stand in a manifest.
     """
-    try:
-        made = tags.render(texts, functions=FUNCTIONS)
-        if made is not tags.source and has_tags(made):
-            made = substitute(made, texts, functions=FUNCTIONS)
-    except ExpressionError as error:
-        raise TemplateError(str(error)) from error
-    return made
+    made = known.render(tags)
+    return known.substitute(made) if made is not tags.source and has_tags(made) else made
 
 
 def process(
-    template: Template, arguments: Json, texts: Mapping[str, str], resources: Iterable[Json]
+    template: Template, arguments: Json, known: Known, resources: Iterable[Json]
 ) -> tuple[Json, dict[str, str]]:
     """Return the inputs of a node, and the variables that they are inside the template.
 
     Args:
         template: What is called.
         arguments: ``{"parameters": [...], "artifacts": [...]}``, references replaced.
-        texts: What the workflow and the place give (``workflow.*``, ``node.name``, ...).
+        known: What the workflow and the place give (``workflow.*``, ``node.name``, ...).
         resources: Documents among which ConfigMaps are looked for.
 
     Raises:
@@ -67,7 +60,7 @@ def process(
     variables: dict[str, str] = dict(template.paths)
     if template.parameters:
         given = {p["name"]: p for p in arguments.get("parameters") or ()}
-        found = [_parameter(p, given.get(p["name"]), texts, resources) for p in template.parameters]
+        found = [_parameter(p, given.get(p["name"]), known, resources) for p in template.parameters]
         for parameter in found:
             variables[f"inputs.parameters.{parameter['name']}"] = parameter["value"]
         if template.wants_parameters:
@@ -76,14 +69,14 @@ def process(
     if template.artifacts:
         artifacts = [_artifact(a, named(arguments.get("artifacts"), a["name"])) for a in template.artifacts]
         if has_tags(artifacts):
-            artifacts = _replace(artifacts, Vars(variables, texts))
+            artifacts = known.over(variables).substitute(artifacts)
         inputs["artifacts"] = artifacts
     if has_tags(template.paths):
-        variables.update(_replace(template.paths, Vars(variables, texts)))
+        variables.update(known.over(variables).substitute(template.paths))
     return inputs, variables
 
 
-def _parameter(declared: Json, argument: Json | None, texts: Mapping[str, str], resources: Iterable[Json]) -> Json:
+def _parameter(declared: Json, argument: Json | None, known: Known, resources: Iterable[Json]) -> Json:
     made = dict(declared)
     if argument is not None and argument.get("value") is not None:
         made["value"] = argument["value"]
@@ -94,7 +87,7 @@ def _parameter(declared: Json, argument: Json | None, texts: Mapping[str, str], 
         made["value"] = made.get("default")
     reference = (made.get("valueFrom") or {}).get("configMapKeyRef")
     if reference:
-        value = config_value(resources, _replace(reference, texts, strict=True))
+        value = config_value(resources, known.substitute(reference, strict=True))
         if value is not None:
             made["value"] = value
         elif made.get("value") is None:
@@ -102,7 +95,7 @@ def _parameter(declared: Json, argument: Json | None, texts: Mapping[str, str], 
     if made.get("value") is None:
         raise TemplateError(f"inputs.parameters.{declared['name']} was not supplied")
     text = text_of(made["value"])
-    made["value"] = _replace(text, texts) if "{{" in text else text
+    made["value"] = known.substitute(text) if "{{" in text else text
     if "default" in made:
         made["default"] = text_of(made["default"])
     return made
@@ -119,10 +112,3 @@ def _artifact(declared: Json, argument: Json | None) -> Json:
     made = {key: value for key, value in argument.items() if key not in _OF_INPUT}
     made.update({key: declared[key] for key in _OF_INPUT if key in declared})
     return made
-
-
-def _replace(value: Any, texts: Mapping[str, Any], strict: bool = False) -> Any:
-    try:
-        return substitute(value, texts, strict=strict, functions=FUNCTIONS)
-    except ExpressionError as error:
-        raise TemplateError(str(error)) from error

@@ -25,12 +25,11 @@ from dflow_hpc.engines.local.hooks import exit_hook, hook_holder
 from dflow_hpc.engines.local.leaves import supplied
 from dflow_hpc.engines.local.locks import Locks
 from dflow_hpc.engines.local.merging import merge
-from dflow_hpc.engines.local.names import Known
 from dflow_hpc.engines.local.templates import Templates
 from dflow_hpc.engines.local.tree import NodeTree
-from dflow_hpc.errors import EngineError, ExpressionError
+from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.leaf import LeafHost
-from dflow_hpc.expr.tags import substitute
+from dflow_hpc.manifest.schema import normalise, normalise_templates
 from dflow_hpc.manifest.validate import problem_of
 from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, text_of
 
@@ -69,7 +68,7 @@ class Interpreter:
     ) -> None:
         self._workflow = workflow
         self._tree = tree
-        self._resources = list(resources)
+        self._resources = [normalise_templates(resource) for resource in resources]
         self._name: str = workflow["metadata"]["name"]
         self._clock = clock
         self._started = clock()
@@ -98,7 +97,7 @@ class Interpreter:
 
     async def run(self) -> str:
         """Interpret the workflow to its end and return its phase."""
-        self._tree.set_head(startedAt=self._tree.now())
+        self._tree.set_head(startedAt=self._tree.head.get("startedAt") or self._tree.now())  # resumed: the first one
         try:
             phase, message = await self._run()
         finally:
@@ -168,6 +167,7 @@ class Interpreter:
         problem = problem_of({**self._workflow, "spec": self._spec}, self._resources)
         if problem:
             return "Failed", problem
+        self._spec = normalise({"spec": self._spec})["spec"]
         if self._workflow.get("spec", {}).get("workflowTemplateRef"):
             self._tree.set_head(storedWorkflowTemplateSpec=self._spec)
         try:
@@ -223,10 +223,7 @@ class Interpreter:
         executor = self._executor
         executor.texts.update(workflow_variables.variables(self._workflow, self._spec, self._resources))
         plain = {key: value for key, value in self._spec.items() if key != "templates"}
-        try:
-            spec: Json = substitute(plain, executor.texts)
-        except ExpressionError as error:
-            raise TemplateError(str(error)) from error
+        spec: Json = executor.known(self._name).substitute(plain)
         executor.texts.update(workflow_variables.variables(self._workflow, spec, self._resources))
         executor.arguments = spec.get("arguments") or {}
         executor.slots.limit = spec.get("parallelism")
@@ -240,7 +237,7 @@ class Interpreter:
         executor.texts["workflow.duration"] = f"{self._clock() - self._started:.6f}"
         for name, hook in list(self._hooks.items()):
             try:
-                if not Known(executor.texts).condition(hook["expression"]):
+                if not executor.known(self._name).condition(hook["expression"]):
                     continue
             except TemplateError as error:
                 self._tree.update(self._name, phase="Error", message=str(error))

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 from dflow_hpc.engines.local.call import Work
 from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.functions import FUNCTIONS
 from dflow_hpc.engines.local.inputs import has_tags
 from dflow_hpc.engines.local.tree import seconds_of, timestamp
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
 from dflow_hpc.expr import golang
-from dflow_hpc.expr.tags import substitute
 from dflow_hpc.manifest.view import Json, Node, text_of
 
 if TYPE_CHECKING:
@@ -86,10 +84,7 @@ def _may_run(executor: Executor, work: Work, node: Node) -> bool:
 def _request(executor: Executor, work: Work, node: Node, containers: dict[str, Node]) -> LeafRequest:
     body = work.body
     if has_tags(body):  # what only an attempt knows, and tags that values brought in
-        try:
-            body = substitute(body, work.known.texts, functions=FUNCTIONS)
-        except ExpressionError as error:
-            raise TemplateError(str(error)) from error
+        body = work.known.substitute(body)
     name = executor.pod_name(node["name"], work.template)
     if not _POD_NAME.match(name):
         raise TemplateError(
@@ -112,7 +107,7 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
     return LeafRequest(
         node_id=node["id"],
         node_name=node["name"],
-        template=body,
+        template={**body, "inputs": work.inputs} if work.inputs else body,
         inputs=work.inputs,
         pod_name=name,
         workflow_name=executor.name,
@@ -138,18 +133,23 @@ def _timeout(body: Json) -> float | None:
 
 
 def _finish(executor: Executor, node: Node, containers: dict[str, Node], outcome: Outcome) -> None:
-    outputs = dict(outcome.outputs)
-    for part in outputs.pop("containers", ()):
-        own = containers.get(part["name"])
+    for member in outcome.members:
+        own = containers.get(member["name"])
         if own is not None:
-            executor.update(own["id"], **{key: value for key, value in part.items() if key != "name"})
-    times = {}
-    if outcome.started:
-        times["startedAt"] = timestamp(outcome.started)
-    if outcome.finished:
-        times["finishedAt"] = timestamp(outcome.finished)
-    message = outcome.message or None
-    executor.update(node["id"], phase=outcome.phase, message=message, outputs=outputs or None, **times)
+            times = _times(member.get("started"), member.get("finished"))
+            executor.update(own["id"], phase=member["phase"], message=member.get("message") or None, **times)
+    executor.update(
+        node["id"],
+        phase=outcome.phase,
+        message=outcome.message or None,
+        outputs=outcome.outputs or None,
+        **_times(outcome.started, outcome.finished),
+    )
+
+
+def _times(started: float | None, finished: float | None) -> dict[str, str]:
+    known = {"startedAt": started, "finishedAt": finished}
+    return {key: timestamp(value) for key, value in known.items() if value}
 
 
 def _containers(executor: Executor, work: Work, node: Node) -> dict[str, Node]:

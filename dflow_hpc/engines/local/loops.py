@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.functions import FUNCTIONS
-from dflow_hpc.engines.local.names import Number, parse_json, write_json
+from dflow_hpc.engines.local.names import Known, Number, parse_json, write_json
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import golang
+from dflow_hpc.expr import goformat, golang
 from dflow_hpc.expr.govaluate import evaluate_when
 from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import Json, float_text
@@ -38,8 +37,12 @@ def runs(when: str | None) -> bool:
         raise TemplateError(str(error)) from error
 
 
-def expand(step: Json) -> list[Json] | None:
-    """Return the members of a looped step whose references are substituted; None when it is no loop.
+def expand(step: Json, known: Known) -> list[Json] | None:
+    """Return the members of a looped step; None when it is no loop.
+
+    Args:
+        step: The step, its references replaced.
+        known: Whose functions its expressions may use; its names were used up already.
 
     Raises:
         TemplateError: The list cannot be read, or a member names what is not known.
@@ -50,10 +53,16 @@ def expand(step: Json) -> list[Json] | None:
     plain = {key: value for key, value in step.items() if key not in _LOOP_FIELDS}
     try:
         tags = TagTemplate.parse(plain)
-        strict = not _is_false(step.get("when"))
-        return [_member(tags, step["name"], index, item, strict) for index, item in enumerate(items)]
     except ExpressionError as error:
         raise TemplateError(str(error)) from error
+    strict = not _is_false(step.get("when"))
+    members = []
+    for index, item in enumerate(items):
+        label, variables = _describe(item)
+        label = label.replace("(", "").replace(")", "")
+        made = Known(variables, functions=known.functions).render(tags, strict)
+        members.append({**made, "name": f"{step['name']}({index}:{label})"})
+    return members
 
 
 def _items(step: Json) -> list[Any] | None:
@@ -122,14 +131,7 @@ def _sequence(sequence: Json) -> list[Any]:
         raise TemplateError("neither end nor count was specified in withSequence")
     form = sequence.get("format") or "%d"
     values = range(start, end + 1) if start <= end else range(start, end - 1, -1)
-    return [str(value) for value in values] if form == "%d" else [form % value for value in values]
-
-
-def _member(tags: TagTemplate, name: str, index: int, item: Any, strict: bool) -> Json:
-    label, variables = _describe(item)
-    made = tags.render(variables, strict=strict, functions=FUNCTIONS)
-    label = label.replace("(", "").replace(")", "")
-    return {**made, "name": f"{name}({index}:{label})"}
+    return [str(value) for value in values] if form == "%d" else [goformat.sprintf(form, value) for value in values]
 
 
 def _describe(item: Any) -> tuple[str, Mapping[str, str]]:

@@ -10,16 +10,17 @@ insert a text only, while ``from`` wants an artifact; an expression sees both.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.functions import FUNCTIONS
 from dflow_hpc.engines.local.tree import NodeTree
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import lang
-from dflow_hpc.expr.tags import nest, substitute
+from dflow_hpc.expr import functions, gotime, lang
+from dflow_hpc.expr.tags import TagTemplate, nest
 from dflow_hpc.manifest.view import Json, Node, text_of
 
 LOCATIONS = ("s3", "raw", "http", "git", "gcs", "oss", "azure", "hdfs", "artifactory", "plugin")
@@ -55,20 +56,68 @@ class Vars(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
+class Functions:
+    """The functions of expressions in one run. What they draw depends on the run and the node, not on chance.
+
+    Args:
+        uid: The run's.
+        clock: Gives the time in seconds since the epoch.
+    """
+
+    def __init__(self, uid: str, clock: Callable[[], float]) -> None:
+        self._uid = uid
+        self._random = random.Random(uid)  # noqa: S311  not for secrets
+        self._now = lambda: gotime.from_unix(clock())
+
+    def seeded(self, node: str) -> Mapping[str, Any]:
+        """Return them as the node with this name gets them."""
+        self._random.seed(f"{self._uid} {node}")
+        return self._all
+
+    @cached_property
+    def _all(self) -> Mapping[str, Any]:
+        return functions.functions(self._random, self._now)
+
+
 @dataclass
 class Known:
-    """Texts and artifacts under their names."""
+    """What tags and expressions in one place may name."""
 
-    texts: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, Any]
     artifacts: Mapping[str, Any] = field(default_factory=dict)
+    functions: Callable[[], Mapping[str, Any]] = dict
+    """Gives the functions of expressions."""
 
     def over(self, texts: Mapping[str, Any], artifacts: Mapping[str, Any] | None = None) -> Known:
         """Return what is known when these come first."""
-        return Known(Vars(texts, self.texts), Vars(artifacts, self.artifacts) if artifacts else self.artifacts)
+        below = self.artifacts if artifacts is None else Vars(artifacts, self.artifacts)
+        return Known(Vars(texts, self.texts), below, self.functions)
+
+    def render(self, tags: TagTemplate, strict: bool = False) -> Any:
+        """Return an object with the tags replaced that are known.
+
+        Raises:
+            TemplateError: One is not and ``strict`` is true, or a value cannot stand in a manifest.
+        """
+        try:
+            return tags.render(self.texts, strict=strict, environment=self._environment)
+        except ExpressionError as error:
+            raise TemplateError(str(error)) from error
+
+    def substitute(self, value: Any, strict: bool = False) -> Any:
+        """Find the tags of plain data and replace them, see ``render``."""
+        try:
+            tags = TagTemplate.parse(value)
+        except ExpressionError as error:
+            raise TemplateError(str(error)) from error
+        return self.render(tags, strict)
+
+    def _environment(self) -> Mapping[str, Any]:
+        return {**nest(self.texts), **self.functions()}
 
     def variables(self) -> dict[str, Any]:
-        """Return the nested variables of an expression, artifacts included."""
-        return {**nest(Vars(self.texts, self.artifacts)), **FUNCTIONS}
+        """Return the nested variables of a bare expression, artifacts included."""
+        return {**nest(Vars(self.texts, self.artifacts)), **self.functions()}
 
     def value(self, reference: str) -> Any:
         """Return what a ``{{name}}`` or ``{{=expression}}`` (braces may be missing) stands for.
@@ -129,7 +178,7 @@ class Known:
             )
         made = {**found, "name": argument["name"]}
         if argument.get("subPath"):
-            made = _below(made, substitute(argument["subPath"], self.texts))
+            made = _below(made, self.substitute(argument["subPath"]))
         return made
 
 

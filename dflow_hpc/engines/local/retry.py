@@ -124,7 +124,10 @@ async def _consider(executor: Executor, work: Work, node: Node, strategy: Json, 
     if limit is not None and len(attempts) > limit:
         raise _Over("No more retries left")
     if strategy.get("expression"):
-        known = Known({"retries": str(len(attempts) - 1), **{f"lastRetry.{k}": v for k, v in _last(last).items()}})
+        known = Known(
+            {"retries": str(len(attempts) - 1), **{f"lastRetry.{key}": value for key, value in _last(last).items()}},
+            functions=work.known.functions,
+        )
         if not known.condition(strategy["expression"]):
             raise _Over("retryStrategy.expression evaluated to false")
 

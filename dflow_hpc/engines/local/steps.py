@@ -160,7 +160,7 @@ def _members(running: _Running, group: Node, entries: list[Entry]) -> list[tuple
         raise TemplateError(f"Failed to resolve references: {error}") from error
     members: list[tuple[Entry, Json]] = []
     for entry, step in zip(entries, resolved, strict=True):
-        expanded = expand(step) if entry.loops else None
+        expanded = expand(step, known) if entry.loops else None
         if expanded is None:
             members.append((entry, step))
         elif expanded:
@@ -171,9 +171,9 @@ def _members(running: _Running, group: Node, entries: list[Entry]) -> list[tuple
 
 
 def _resolve(entry: Entry, known: Known) -> Json:
-    step: Json = render(entry.tags, known.texts)
+    step: Json = render(entry.tags, known)
     if entry.item_tags is not None:
-        step = {**step, "withItems": render(entry.item_tags, known.texts)}
+        step = {**step, "withItems": render(entry.item_tags, known)}
     elif entry.items:
         step = {**step, "withItems": entry.items}
     return resolve_step(entry, step, known, "unable to resolve references: ")

@@ -9,6 +9,7 @@ template is never changed in place.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 from dflow_hpc.engines.local.errors import TemplateError
 from dflow_hpc.engines.local.merging import merge
 from dflow_hpc.expr.tags import TagTemplate
-from dflow_hpc.manifest.view import Json, annotations_of, compact, kind_of, node_type
+from dflow_hpc.manifest.view import LEAF_KINDS, Json, annotations_of, compact, kind_of, node_type
 
 _RESULT = re.compile(r"(?:steps|tasks)(?:\.([-\w]+)|\[\\*['\"]([-\w]+)\\*['\"]\])\.outputs\.result")
 _ALL_PARAMETERS = re.compile(r"\{\{\s*inputs\.parameters\s*\}\}")
@@ -53,7 +54,6 @@ class Template:
     """A template with its defaults merged in."""
 
     json: Json
-    retry: Json | None
     kind: str = field(init=False)
     name: str = field(init=False)
     node_type: str = field(init=False)
@@ -140,6 +140,7 @@ class Templates:
         """Templates reached by templateRef, under Argo's keys of ``status.storedTemplates``."""
         self._defaults: Json = spec.get("templateDefaults") or {}
         self._retry: Json | None = spec.get("retryStrategy")
+        self._volumes: list[Json] = spec.get("volumes") or []
         self._foreign: dict[tuple[bool, str], Scope] = {}
         for document in resources:
             if document["kind"] in ("WorkflowTemplate", "ClusterWorkflowTemplate"):
@@ -172,17 +173,36 @@ class Templates:
             raise TemplateError(f"template {wanted} not found in workflow template {name}")
         return self._make(foreign.templates[wanted], foreign, wanted), foreign
 
+    def _complete(self, template: Json) -> Json:
+        """Return a template with what it has from the workflow, and what every run needs to know of it."""
+        added: Json = {}
+        if template.get("retryStrategy") is None and self._retry is not None:
+            added["retryStrategy"] = self._retry
+        if kind_of(template) in LEAF_KINDS:
+            if self._volumes:
+                added["volumes"] = [*(template.get("volumes") or ()), *self._volumes]
+            for side in ("inputs", "outputs"):
+                if (template.get(side) or {}).get("artifacts"):
+                    added[side] = _clean(template[side])
+        return {**template, **added} if added else template
+
     def _make(self, written: Json, scope: Scope, name: str) -> Template:
         if id(written) in self._made:
             return self._made[id(written)]
         template = merge(self._defaults, written) if self._defaults else written
         if self._defaults:  # a default never changes what kind of template it is
             template = {key: value for key, value in template.items() if key in written or not _is_kind(key)}
-        made = Template(template, template.get("retryStrategy") or self._retry)
+        made = Template(self._complete(template))
         self._made[id(written)] = made
         if scope is not self.local:
             self.stored[f"{scope.text}/{name}"] = written
         return made
+
+
+def _clean(side: Json) -> Json:
+    """Return inputs or outputs with the paths of artifacts in their shortest form, as Argo keeps them."""
+    artifacts = [{**a, "path": posixpath.normpath(a["path"])} if a.get("path") else a for a in side["artifacts"]]
+    return {**side, "artifacts": artifacts}
 
 
 def _is_kind(key: str) -> bool:

@@ -1,0 +1,192 @@
+"""The fields of Argo's objects: a misspelt one is refused by name, and numbers become texts where texts are meant.
+
+Kubernetes' own types are open below the fields of a container: they change with its version, not with Argo's.
+
+Trap: a table of facts about Argo v3.7. A field that a later Argo brings is unknown here until it is added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dflow_hpc.manifest.view import Json, text_of
+
+# Type: then pairs of the fields' type and their names. Types: s text, * anything, [T list of T, {T object of T.
+_TABLE = """
+Workflow: s apiVersion kind; ObjectMeta metadata; WorkflowSpec spec; * status
+ObjectMeta: {s annotations labels; s creationTimestamp deletionTimestamp generateName name namespace resourceVersion
+  selfLink uid; * deletionGracePeriodSeconds generation; [s finalizers; [* managedFields ownerReferences
+WorkflowSpec: * activeDeadlineSeconds affinity archiveLogs automountServiceAccountToken dnsConfig hostNetwork
+  parallelism podDisruptionBudget podGC priority securityContext suspend; Arguments arguments;
+  WorkflowLevelArtifactGC artifactGC; ArtifactRepositoryRef artifactRepositoryRef; s dnsPolicy entrypoint onExit
+  podPriorityClassName podSpecPatch schedulerName serviceAccountName shutdown; ExecutorConfig executor;
+  {LifecycleHook hooks; [* hostAliases imagePullSecrets tolerations volumeClaimTemplates volumes; Metrics metrics;
+  {s nodeSelector; Metadata podMetadata; RetryStrategy retryStrategy; Synchronization synchronization; Template
+  templateDefaults; [Template templates; TTLStrategy ttlStrategy; VolumeClaimGC volumeClaimGC; WorkflowMetadata
+  workflowMetadata; WorkflowTemplateRef workflowTemplateRef
+Arguments: [Artifact artifacts; [Parameter parameters
+WorkflowLevelArtifactGC: * forceFinalizerRemoval; Metadata podMetadata; s podSpecPatch serviceAccountName strategy
+ArtifactRepositoryRef: s configMap key
+ExecutorConfig: s serviceAccountName
+LifecycleHook: Arguments arguments; s expression template; TemplateRef templateRef
+Metrics: [Prometheus prometheus
+Metadata: {s annotations labels
+RetryStrategy: RetryAffinity affinity; Backoff backoff; s expression limit retryPolicy
+Synchronization: Mutex mutex; [Mutex mutexes; SemaphoreRef semaphore; [SemaphoreRef semaphores
+Template: s activeDeadlineSeconds name podSpecPatch priorityClassName schedulerName serviceAccountName timeout; *
+  affinity automountServiceAccountToken daemon failFast parallelism plugin securityContext; {s annotations
+  nodeSelector; ArtifactLocation archiveLocation; Container container; ContainerSetTemplate containerSet;
+  DAGTemplate dag; Data data; ExecutorConfig executor; [* hostAliases tolerations volumes; HTTP http; [UserContainer
+  initContainers sidecars; Inputs inputs; Memoize memoize; Metadata metadata; Metrics metrics; Outputs outputs;
+  ResourceTemplate resource; RetryStrategy retryStrategy; ScriptTemplate script; [[WorkflowStep steps;
+  SuspendTemplate suspend; Synchronization synchronization
+TTLStrategy: * secondsAfterCompletion secondsAfterFailure secondsAfterSuccess
+VolumeClaimGC: s strategy
+WorkflowMetadata: {s annotations labels; {* labelsFrom
+WorkflowTemplateRef: * clusterScope; s name
+Artifact: ArchiveStrategy archive; * archiveLogs artifactGC deleted mode optional recurseMode; ArtifactoryArtifact
+  artifactory; AzureArtifact azure; s from fromExpression globalName name path subPath; GCSArtifact gcs; GitArtifact
+  git; HDFSArtifact hdfs; HTTPArtifact http; OSSArtifact oss; RawArtifact raw; S3Artifact s3
+Parameter: s default description globalName name value; [s enum; ValueFrom valueFrom
+TemplateRef: * clusterScope; s name template
+Prometheus: Counter counter; * gauge histogram; s help name when; [MetricLabel labels
+RetryAffinity: * nodeAntiAffinity
+Backoff: s cap duration factor maxDuration
+Mutex: * database; s name namespace
+SemaphoreRef: * configMapKeyRef; SyncDatabaseRef database; s namespace
+ArtifactLocation: * archiveLogs; ArtifactoryArtifact artifactory; AzureArtifact azure; GCSArtifact gcs; GitArtifact
+  git; HDFSArtifact hdfs; HTTPArtifact http; OSSArtifact oss; RawArtifact raw; S3Artifact s3
+Container: [s args command; [EnvVar env; [* envFrom ports resizePolicy volumeDevices; s image imagePullPolicy name
+  restartPolicy terminationMessagePath terminationMessagePolicy workingDir; * lifecycle livenessProbe readinessProbe
+  resources securityContext startupProbe stdin stdinOnce tty; [VolumeMount volumeMounts
+ContainerSetTemplate: [ContainerNode containers; ContainerSetRetryStrategy retryStrategy; [VolumeMount volumeMounts
+DAGTemplate: * failFast; s target; [DAGTask tasks
+Data: DataSource source; [TransformationStep transformation
+HTTP: s body method successCondition url; HTTPBodySource bodyFrom; [HTTPHeader headers; * insecureSkipVerify
+  timeoutSeconds
+UserContainer: [s args command; [EnvVar env; [* envFrom ports resizePolicy volumeDevices; s image imagePullPolicy
+  name restartPolicy terminationMessagePath terminationMessagePolicy workingDir; * lifecycle livenessProbe
+  mirrorVolumeMounts readinessProbe resources securityContext startupProbe stdin stdinOnce tty; [VolumeMount
+  volumeMounts
+Inputs: [Artifact artifacts; [Parameter parameters
+Memoize: Cache cache; s key maxAge
+Outputs: [Artifact artifacts; s exitCode result; [Parameter parameters
+ResourceTemplate: s action failureCondition manifest mergeStrategy successCondition; [s flags; ManifestFrom
+  manifestFrom; * setOwnerReference
+ScriptTemplate: [s args command; [EnvVar env; [* envFrom ports resizePolicy volumeDevices; s image imagePullPolicy
+  name restartPolicy source terminationMessagePath terminationMessagePolicy workingDir; * lifecycle livenessProbe
+  readinessProbe resources securityContext startupProbe stdin stdinOnce tty; [VolumeMount volumeMounts
+WorkflowStep: Arguments arguments; ContinueOn continueOn; {LifecycleHook hooks; Template inline; s name onExit
+  template when withParam; TemplateRef templateRef; [* withItems; Sequence withSequence
+SuspendTemplate: s duration
+ArchiveStrategy: * none zip; TarStrategy tar
+ArtifactoryArtifact: * passwordSecret usernameSecret; s url
+AzureArtifact: * accountKeySecret useSDKCreds; s blob container endpoint
+GCSArtifact: s bucket key; * serviceAccountKeySecret
+GitArtifact: s branch repo revision; * depth disableSubmodules insecureIgnoreHostKey insecureSkipTLS passwordSecret
+  singleBranch sshPrivateKeySecret usernameSecret; [s fetch
+HDFSArtifact: [s addresses; s dataTransferProtection hdfsUser krbRealm krbServicePrincipalName krbUsername path; *
+  force krbCCacheSecret krbConfigConfigMap krbKeytabSecret
+HTTPArtifact: HTTPAuth auth; [Header headers; s url
+OSSArtifact: * accessKeySecret createBucketIfNotPresent secretKeySecret useSDKCreds; s bucket endpoint key
+  securityToken; OSSLifecycleRule lifecycleRule
+RawArtifact: s data
+S3Artifact: * accessKeySecret caSecret insecure secretKeySecret sessionTokenSecret useSDKCreds; s bucket endpoint
+  key region roleARN; CreateS3BucketOptions createBucketIfNotPresent; S3EncryptionOptions encryptionOptions
+ValueFrom: * configMapKeyRef supplied; s default event expression jqFilter jsonPath parameter path
+Counter: s value
+MetricLabel: s key value
+SyncDatabaseRef: s key
+EnvVar: s name value; * valueFrom
+VolumeMount: s mountPath mountPropagation name recursiveReadOnly subPath subPathExpr; * readOnly
+ContainerNode: [s args command dependencies; [EnvVar env; [* envFrom ports resizePolicy volumeDevices; s image
+  imagePullPolicy name restartPolicy terminationMessagePath terminationMessagePolicy workingDir; * lifecycle
+  livenessProbe readinessProbe resources securityContext startupProbe stdin stdinOnce tty; [VolumeMount volumeMounts
+ContainerSetRetryStrategy: s duration retries
+DAGTask: Arguments arguments; ContinueOn continueOn; [s dependencies; s depends name onExit template when withParam;
+  {LifecycleHook hooks; Template inline; TemplateRef templateRef; [* withItems; Sequence withSequence
+DataSource: ArtifactPaths artifactPaths
+TransformationStep: s expression
+HTTPBodySource: s bytes
+HTTPHeader: s name value; HTTPHeaderSource valueFrom
+Cache: * configMap
+ManifestFrom: Artifact artifact
+ContinueOn: * error failed
+Sequence: s count end format start
+TarStrategy: * compressionLevel
+HTTPAuth: BasicAuth basicAuth; ClientCertAuth clientCert; OAuth2Auth oauth2
+Header: s name value
+OSSLifecycleRule: * markDeletionAfterDays markInfrequentAccessAfterDays
+CreateS3BucketOptions: * objectLocking
+S3EncryptionOptions: * enableEncryption serverSideCustomerKeySecret; s kmsEncryptionContext kmsKeyId
+ArtifactPaths: ArchiveStrategy archive; * archiveLogs artifactGC deleted mode optional recurseMode;
+  ArtifactoryArtifact artifactory; AzureArtifact azure; s from fromExpression globalName name path subPath;
+  GCSArtifact gcs; GitArtifact git; HDFSArtifact hdfs; HTTPArtifact http; OSSArtifact oss; RawArtifact raw;
+  S3Artifact s3
+HTTPHeaderSource: * secretKeyRef
+BasicAuth: * passwordSecret usernameSecret
+ClientCertAuth: * clientCertSecret clientKeySecret
+OAuth2Auth: * clientIDSecret clientSecretSecret tokenURLSecret; [OAuth2EndpointParam endpointParams; [s scopes
+OAuth2EndpointParam: s key value
+"""
+
+
+def _read(table: str) -> dict[str, dict[str, str]]:
+    types: dict[str, dict[str, str]] = {}
+    for line in table.strip().replace("\n  ", " ").splitlines():
+        name, _, fields = line.partition(": ")
+        groups = [group.split() for group in fields.split("; ")]
+        types[name] = {field: kind for kind, *names in groups for field in names}
+    return types
+
+
+_TYPES = _read(_TABLE)
+
+
+class UnknownField(Exception):
+    """An object has a field that its type does not have; the argument is the field."""
+
+
+def normalise(workflow: Json) -> Json:
+    """Return a Workflow whose texts are texts, as Argo reads ``args: [1, true]``; what needs no change is shared.
+
+    Raises:
+        UnknownField: A field has no meaning.
+    """
+    return {**workflow, "spec": _object(workflow.get("spec") or {}, "WorkflowSpec")}
+
+
+def normalise_templates(resource: Json) -> Json:
+    """Return a WorkflowTemplate or ClusterWorkflowTemplate, see ``normalise``."""
+    return normalise(resource) if resource.get("kind") in ("WorkflowTemplate", "ClusterWorkflowTemplate") else resource
+
+
+def _object(value: Json, name: str) -> Json:
+    fields = _TYPES[name]
+    made: Json | None = None
+    for key, item in value.items():
+        kind = fields.get(key)
+        if kind is None:
+            raise UnknownField(key)
+        if kind == "*" or item is None:
+            continue
+        changed = _value(item, kind)
+        if changed is not item:
+            made = dict(value) if made is None else made
+            made[key] = changed
+    return value if made is None else made
+
+
+def _value(value: Any, kind: str) -> Any:
+    if kind == "s":
+        return text_of(value) if isinstance(value, (bool, int, float)) else value
+    if kind == "*" or value is None:
+        return value
+    if kind[0] == "[" and isinstance(value, list):
+        items = [_value(item, kind[1:]) for item in value]
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    if kind[0] == "{" and isinstance(value, dict):
+        pairs = {key: _value(item, kind[1:]) for key, item in value.items()}
+        return pairs if any(pairs[key] is not value[key] for key in value) else value
+    inner = kind.lstrip("[")
+    return _object(value, inner) if inner in _TYPES and isinstance(value, dict) else value
