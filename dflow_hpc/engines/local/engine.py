@@ -251,10 +251,14 @@ class LocalEngine:
 
     def list_runs(self) -> list[RunInfo]:
         """Return all runs of this machine that the index knows, oldest first."""
-        return [
-            RunInfo(run.name, run.path, run.status(), run.created(), run.lock.alive() is not None)
-            for run in index.runs()
-        ]
+        return [self._info(run) for run in index.runs()]
+
+    def _info(self, run: RunDir) -> RunInfo:
+        alive = run.lock.alive() is not None
+        phase = run.status()
+        if phase not in COMPLETED and not alive:  # killed between the end of the run and that of the session?
+            phase = self._state(run).phase
+        return RunInfo(run.name, run.path, phase, run.created(), alive)
 
     def engine_alive(self, id: str) -> bool:
         """Say whether a process works on the run. One that is not ended and has none goes on with ``resume``."""

@@ -33,7 +33,7 @@ def add(run: RunDir) -> None:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(entry, json.dumps({"path": str(run.path)}))
-    except OSError:
+    except (OSError, EngineError):
         return  # a read-only home: the run is still found by its path and in debug_workdir
 
 

@@ -59,10 +59,21 @@ def _this_process(signals: bool = False) -> Holder:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new text, and never a part of it."""
+    """Write a file so that a reader sees the old or the new text, and never a part of it.
+
+    Raises:
+        EngineError: It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise EngineError(
+            f"{path} was to be written; {error.strerror}. When that is mended, go on with `dflow-hpc resume`."
+        ) from error
 
 
 class Lock:
@@ -281,8 +292,18 @@ class RunDir:
             owner = node["id"] if by_key.is_dir() else None
         return by_key if owner == node["id"] else self.path / str(node["id"])
 
+    def begin(self, type: str) -> None:
+        """Write dflow's ``type``, ``pid`` and ``status`` of a run that this process works on, for scripts that look.
+
+        Args:
+            type: That of the entrypoint's node.
+        """
+        write_atomic(self.path / "type", type)
+        write_atomic(self.path / "pid", str(os.getpid()))
+        self.write_status("Running")
+
     def write_status(self, phase: str) -> None:
-        """Write dflow's ``status``, for scripts that look, and for ``list``."""
+        """Write dflow's ``status``, which ``list`` looks at, too."""
         write_atomic(self.path / "status", phase)
 
     def status(self) -> str:

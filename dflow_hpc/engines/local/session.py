@@ -24,13 +24,14 @@ from dflow_hpc.engines.local import control
 from dflow_hpc.engines.local.interpreter import Interpreter
 from dflow_hpc.engines.local.journal import Journal, Record
 from dflow_hpc.engines.local.leafrun import OP_ANNOTATION
+from dflow_hpc.engines.local.provision import remove_tree
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState
 from dflow_hpc.engines.local.tree import NodeTree
 from dflow_hpc.engines.local.workers import LocalLeafHost
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.leaf import LeafHost, LeafRequest, Outcome
-from dflow_hpc.manifest.view import UNSUCCESSFUL, annotations_of
+from dflow_hpc.manifest.view import UNSUCCESSFUL, annotations_of, named, node_type
 
 _LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_AT_REQUESTS = 0.5
@@ -100,15 +101,16 @@ class Session:
     async def _interpret(self, state: RunState) -> None:
         if state.ended:
             return
-        self._journal.append({"session": {"pid": os.getpid(), "at": time.time()}})
-        self._run.write_status("Running")
         workflow = self._run.workflow()
+        self._run.begin(_entry_type(workflow))
+        self._journal.append({"session": {"pid": os.getpid(), "at": time.time()}})
         self._tree = NodeTree(self._run.name, self._sink)
         if "startedAt" in state.tree.head:
             self._tree.head["startedAt"] = state.tree.head["startedAt"]
         host = self._leaf_host(workflow)
         try:
             await host.start()
+            remove_tree(self._run.store / ".incoming")  # what a killed leaf was about to store
             self._interpreter = Interpreter(
                 workflow,
                 self._tree,
@@ -243,6 +245,11 @@ class Session:
         except OSError as error:
             # Not lost: what could not be written here stands in the leaves' own records, which the next session reads.
             self._interruption = self._interruption or Interrupted(error=error)
+
+
+def _entry_type(workflow: dict[str, Any]) -> str:
+    template = named(workflow["spec"].get("templates"), workflow["spec"].get("entrypoint") or "")
+    return "Pod" if template is None else node_type(template)
 
 
 def _op_records(workflow: dict[str, Any]) -> list[dict[str, Any]]:
