@@ -76,6 +76,7 @@ def run(tmp_path):
         )
         assert "kilos 147 True" in done.stdout.splitlines(), done.stdout + done.stderr
         assert done.returncode == 0
+        return done.stdout + done.stderr
 
     return run
 
@@ -84,8 +85,10 @@ def test_plain_python(run, tmp_path):
     run(str(tmp_path / "author" / "multiply.py"), cwd=tmp_path)
 
 
-def test_the_command(run, tmp_path):
-    run(str(Path(sys.executable).with_name("dflow-hpc")), "run", "--plain", "author/multiply.py", cwd=tmp_path)
+def test_the_command_says_what_stays_behind(run, tmp_path):
+    (tmp_path / "author" / "dump.dat").write_bytes(bytes(5 << 20))
+    said = run(str(Path(sys.executable).with_name("dflow-hpc")), "run", "--plain", "author/multiply.py", cwd=tmp_path)
+    assert f"left behind because larger than 4.0 MiB: {tmp_path}/author/dump.dat (5.0 MiB)" in said
 
 
 def test_a_notebook(run, tmp_path):

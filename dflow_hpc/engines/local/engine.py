@@ -104,6 +104,8 @@ class LocalEngine:
         run = provision.new_run(_base(), compiled, id=id, reuse=reuse, resources=resources)
         index.add(run)
         self._say(f"{run.name}: runs in {run.path}")
+        for notice in compiled.bundle.notices if compiled.bundle is not None else ():
+            self._say(f"{run.name}: {notice}")
         self._go(run, detach)
         return run.name
 
