@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.compile.bundle import diff, extract
+from dflow_hpc.compile.closure import is_installed
 from dflow_hpc.config import config
 from dflow_hpc.engines.local.journal import Journal
 from dflow_hpc.engines.local.rundir import RunDir, write_atomic
@@ -56,7 +58,8 @@ def new_run(
         code: Directory of an extracted bundle to copy, for a workflow that comes without one.
     """
     metadata = compiled.manifest.get("metadata") or {}
-    run = RunDir.create(base, metadata, id=id, settings={name: config[name] for name in _KEPT_SETTINGS})
+    settings = {**{name: config[name] for name in _KEPT_SETTINGS}, "origin": _origin()}
+    run = RunDir.create(base, metadata, id=id, settings=settings)
     try:
         if compiled.bundle is not None:
             extract(compiled.bundle.data, run.code)
@@ -71,6 +74,14 @@ def new_run(
         remove_tree(run.path)
         raise
     return run
+
+
+def _origin() -> dict[str, Any] | None:
+    """Return which program submits, so that a retry can compile it anew; None in a prompt, a notebook, a tool."""
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    if program is None or not program.endswith(".py") or is_installed(Path(program)):
+        return None
+    return {"program": str(Path(program).resolve()), "argv": sys.argv[1:], "directory": str(Path.cwd())}
 
 
 def outputs_by_key(steps: Sequence[Any]) -> dict[str, Any]:
