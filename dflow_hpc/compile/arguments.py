@@ -15,7 +15,7 @@ from dflow_hpc.compile.survey import Survey
 from dflow_hpc.compile.texts import parameter_text
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at, listed
-from dflow_hpc.model.io import BIG, InputArtifact, InputParameter, _Artifact, _Parameter, default_of
+from dflow_hpc.model.declared import BIG, ArtifactRef, InputArtifact, InputParameter, ParameterRef, default_of
 from dflow_hpc.model.refs import ArgoVar, IfExpression, condition
 from dflow_hpc.op.catalog import flatten
 
@@ -107,7 +107,7 @@ def _big_choice(value: Any, survey: Survey, owner: str) -> str:
     if isinstance(value, IfExpression):
         then, other = (_big_choice(branch, survey, owner) for branch in value.branches)
         return f"({condition(value._if)} ? {then} : {other})"
-    if not isinstance(value, _Parameter) or not survey.is_big(value):
+    if not isinstance(value, ParameterRef) or not survey.is_big(value):
         raise CompileError(
             f"{owner} chooses between a big parameter and {value!r}, which is none. Declare both as BigParameter."
         )
@@ -172,7 +172,7 @@ def artifact_source(value: Any, step: Any, name: str) -> dict[str, Any]:
         return {"fromExpression": value.expr}
     if isinstance(value, InputArtifact) and value.step is not None:  # what another step was given
         return artifact_source(value.source, step, name)
-    if isinstance(value, _Artifact):
+    if isinstance(value, ArtifactRef):
         return {"from": str(value), **({"subPath": value._sub_path} if value._sub_path else {})}
     if isinstance(value, str):
         whole = _WHOLE_TAG.match(value)

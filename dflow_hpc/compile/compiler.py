@@ -103,8 +103,9 @@ class Compiler:
         for name, parameter in entry.inputs.parameters.items():
             if not hasattr(parameter, "value") and name not in self.workflow.parameters:
                 raise CompileError(
-                    f"{entry.title} is the entrypoint of {self.workflow.title} and its input parameter {name!r} has no "
-                    f"value{at(entry.where)}. Give InputParameter(value=...) or Workflow(parameters={{{name!r}: ...}})."
+                    f"{entry.title} is the entrypoint of {self.workflow.title} and its input parameter {name!r} has "
+                    f"no value{at(entry.where)}. Give InputParameter(value=...) or "
+                    f"Workflow(parameters={{{name!r}: ...}})."
                 )
         for name, artifact in entry.inputs.artifacts.items():
             if not artifact.optional:

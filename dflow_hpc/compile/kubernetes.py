@@ -48,8 +48,7 @@ def environment(template: ScriptOPTemplate, secrets: dict[str, Secret]) -> list[
         else:
             raise CompileError(
                 f"{template.title} was given the environment variable {name}={value!r}; it is a text, Secret(...), or "
-                "a "
-                "Kubernetes valueFrom as a dict."
+                "a Kubernetes valueFrom as a dict."
             )
     return found
 

@@ -17,7 +17,7 @@ from typing import Any
 from dflow_hpc.compile import kubernetes
 from dflow_hpc.compile.texts import description, parameter_text
 from dflow_hpc.errors import CompileError
-from dflow_hpc.model.io import BIG, InputArtifact, OutputArtifact, default_of
+from dflow_hpc.model.declared import BIG, InputArtifact, OutputArtifact, default_of
 from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.templates import ContainerOPTemplate, HTTPOPTemplate, OPTemplate, ScriptOPTemplate, Secret
 from dflow_hpc.op.bootstrap import source
@@ -131,7 +131,7 @@ def _record(template: PythonOPTemplate, variant: Variant, code: Code) -> dict[st
         record["parts"] = {name: list(part) if isinstance(part, tuple) else part for name, part in variant.parts}
     if variant.prefix:
         record["prefix"] = dict(variant.prefix)
-    if variant.success_tag:
+    if variant.success_tag or template.success_tag:
         record["success_tag"] = True
     if template.create_slice_dir:
         record["create_slice_dir"] = True
@@ -210,7 +210,7 @@ def _outputs(template: OPTemplate, variant: Variant) -> dict[str, Any]:
             artifacts.append({"name": BIG + name, "path": path, "archive": {"none": {}}})
         else:
             parameters.append(_output_parameter(template, name, parameter, path))
-    if variant.success_tag:
+    if variant.success_tag or getattr(template, "success_tag", False):
         tag: dict[str, Any] = {"valueFrom": {"path": f"{OUT}/success_tag", "default": "0"}}
         if not isinstance(template, PythonOPTemplate):
             tag = {"value": "1"}  # a member that failed gives no outputs, so the tag need say nothing more

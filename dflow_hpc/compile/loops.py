@@ -18,7 +18,7 @@ from typing import Any
 from dflow_hpc.compile.texts import group_key, item_tags, parameter_text
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at
-from dflow_hpc.model.io import INIT_SUFFIX, _Parameter
+from dflow_hpc.model.declared import INIT_SUFFIX, ParameterRef
 from dflow_hpc.model.loops import ELEMENT, ArgoRange, ArgoSequence, argo_len, integer
 from dflow_hpc.model.refs import NUMBER, TEXT, ArgoVar
 
@@ -114,7 +114,7 @@ def _with_param(value: Any) -> str:
 
 
 def _is_stacked(value: Any) -> bool:
-    return isinstance(value, _Parameter) and value.step is not None and value.step.stacks(value.name)
+    return isinstance(value, ParameterRef) and value.step is not None and value.step.stacks(value.name)
 
 
 def _sequence(sequence: ArgoSequence) -> dict[str, str]:
@@ -228,8 +228,8 @@ def _plan_groups(step: Any, slices: Any, loop: Loop) -> None:
     for tag in item_tags(slices.slices):
         if tag.startswith("{{="):
             raise CompileError(
-                f"{step.title} has group_size and the expression {tag} in its slices{at(step.where)}. With groups only "
-                "{{item}} and {{item.name}} can stand there."
+                f"{step.title} has group_size and the expression {tag} in its slices{at(step.where)}. With groups "
+                "only {{item}} and {{item.name}} can stand there."
             )
         loop.expression = loop.expression.replace(tag, "${" + tag[2:-2].strip() + "}")
     loop.parameters.append({"name": "dflow_group", "value": "{{item}}"})

@@ -26,7 +26,7 @@ from dflow_hpc.compile.texts import description, group_key, parameter_text, refe
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at, close, listed
 from dflow_hpc.model.dag import DAG
-from dflow_hpc.model.io import BIG, INIT_SUFFIX, OutputParameter, artifact_refs, parameter_refs
+from dflow_hpc.model.declared import BIG, INIT_SUFFIX, OutputParameter, artifact_refs, parameter_refs
 from dflow_hpc.model.refs import TEXT, ArgoVar
 from dflow_hpc.model.step import Step
 
@@ -254,8 +254,7 @@ class ScopeWriter:
             if self.scope.names().get(reference.step.name) is not reference.step:
                 raise CompileError(
                     f"{owner} uses {reference}, an output of {reference.step.title}{at(reference.step.where)}, which "
-                    "is "
-                    f"not part of {self.scope.title}. Add that step to it, or pass the value through its inputs or "
+                    f"is not part of {self.scope.title}. Add that step to it, or pass the value through its inputs or "
                     "outputs."
                 )
         elif getattr(self.scope.inputs, reference.group).get(reference.name) is not reference:
@@ -379,8 +378,8 @@ class ScopeWriter:
         for name in _names_in([text]):
             if name not in self.names:
                 raise CompileError(
-                    f"{member.step.title} depends on {text!r}{at(member.step.where)}; {self.scope.title} has the tasks "
-                    f"{listed(self.names)}{close(name, self.names)}."
+                    f"{member.step.title} depends on {text!r}{at(member.step.where)}; {self.scope.title} has the "
+                    f"tasks {listed(self.names)}{close(name, self.names)}."
                 )
         return text
 
@@ -527,8 +526,7 @@ def _refuse_cycle(needs: dict[str, set[str]], members: dict[str, Member]) -> Non
                 place = members[following].step
                 raise CompileError(
                     f"tasks depend on each other in a circle: {' -> '.join(circle)}{at(place.where)}. Take one of "
-                    "these "
-                    "dependencies away."
+                    "these dependencies away."
                 )
             else:
                 stack.append(following)

@@ -16,8 +16,8 @@ from typing import Any
 from dflow_hpc.compile.leaves import SCRIPT_MARK
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at
+from dflow_hpc.model.declared import InputParameter, ParameterRef
 from dflow_hpc.model.executor import MachineExecutor
-from dflow_hpc.model.io import InputParameter, _Parameter
 from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.refs import IfExpression
 from dflow_hpc.model.step import HookStep, Step
@@ -61,8 +61,8 @@ class Survey:
             if template.super_op:
                 raise CompileError(
                     f"{step.title if step else 'the exit handler'} was given an executor"
-                    f"{at(step.where if step else None)}, and its template {template.title} is made of steps. Give the "
-                    "executor to the steps in it, or to all by Workflow(context=...)."
+                    f"{at(step.where if step else None)}, and its template {template.title} is made of steps. Give "
+                    "the executor to the steps in it, or to all by Workflow(context=...)."
                 )
             if isinstance(template, PythonOPTemplate) and not isinstance(executor, MachineExecutor):
                 template = template.copy()
@@ -79,7 +79,7 @@ class Survey:
         """Say whether a reference, or a declared parameter, is carried as a file."""
         if isinstance(value, IfExpression):
             return any(self.is_big(branch) for branch in value.branches)
-        if not isinstance(value, _Parameter):
+        if not isinstance(value, ParameterRef):
             return False
         if value.step is not None:
             if isinstance(value, InputParameter):

@@ -74,8 +74,7 @@ def check_step_name(name: Any, what: str, where: Optional[Where] = None) -> str:
     if not isinstance(name, str) or not TEMPLATE_NAME.match(name) or len(name) > MAX_TEMPLATE_NAME:
         raise ModelError(
             f"{what} was named {name!r}{at(where)}; a name is letters, digits and `-`, starts with a letter or digit "
-            "and "
-            f"has at most {MAX_TEMPLATE_NAME} characters. {_suggestion(name)}"
+            f"and has at most {MAX_TEMPLATE_NAME} characters. {_suggestion(name)}"
         )
     return name
 
@@ -126,8 +125,8 @@ def check_key(key: str, owner: str, where: Optional[Where]) -> None:
     if not KEY.match(TAG.sub("a", key)):
         raise ModelError(
             f"{owner} has the key {key!r}{at(where)}; a key is lower-case letters, digits and `-` around references, "
-            "because it names a "
-            "ConfigMap under Argo and a directory here. Replace what is not, such as `.` and `_`, by `-`."
+            "because it names a ConfigMap under Argo and a directory here. Replace what is not, such as `.` and `_`, "
+            "by `-`."
         )
 
 

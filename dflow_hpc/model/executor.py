@@ -95,6 +95,5 @@ def as_executor(executor: Union[str, Executor, Any, None], owner: str) -> Option
         return MachineExecutor(executor)
     raise ModelError(
         f"{owner} was given executor={executor!r}; it is the name of a machine, MachineExecutor(name, ...), or an "
-        "object with "
-        "render(template)."
+        "object with render(template)."
     )

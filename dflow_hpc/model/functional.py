@@ -19,15 +19,8 @@ from dflow_hpc.errors import ModelError
 from dflow_hpc.model import context
 from dflow_hpc.model.checks import UnknownName, at, author_frame, close, listed
 from dflow_hpc.model.dag import DAG
-from dflow_hpc.model.io import (
-    InputArtifact,
-    InputParameter,
-    Inputs,
-    OutputArtifact,
-    OutputParameter,
-    Outputs,
-    _Artifact,
-)
+from dflow_hpc.model.declared import ArtifactRef, InputArtifact, InputParameter, OutputArtifact, OutputParameter
+from dflow_hpc.model.io import Inputs, Outputs
 from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.refs import ArgoVar, IfExpression
 from dflow_hpc.model.step import Step
@@ -191,7 +184,7 @@ def _declared_outputs(signs: Mapping[str, Any], returned: Mapping[str, Any], dag
                 f"{listed(returned)}."
             )
         value = returned[name]
-        if isinstance(value, _Artifact) or (isinstance(value, IfExpression) and _chooses_artifact(value)):
+        if isinstance(value, ArtifactRef) or (isinstance(value, IfExpression) and _chooses_artifact(value)):
             source = {"from_expression": value} if isinstance(value, IfExpression) else {"_from": value}
             outputs.artifacts[name] = OutputArtifact(**source)
         elif isinstance(value, OutputParameter) or (isinstance(value, InputParameter) and value.step is None):
@@ -208,6 +201,6 @@ def _declared_outputs(signs: Mapping[str, Any], returned: Mapping[str, Any], dag
 
 def _chooses_artifact(value: IfExpression) -> bool:
     return any(
-        isinstance(part, _Artifact) or (isinstance(part, IfExpression) and _chooses_artifact(part))
+        isinstance(part, ArtifactRef) or (isinstance(part, IfExpression) and _chooses_artifact(part))
         for part in value.branches
     )

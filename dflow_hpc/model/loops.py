@@ -11,7 +11,7 @@ This module travels with the author's code: standard library only, valid Python 
 from typing import Any, List, Optional, Tuple
 
 from dflow_hpc.errors import ModelError
-from dflow_hpc.model.io import _Artifact, _Parameter
+from dflow_hpc.model.declared import ArtifactRef, ParameterRef
 from dflow_hpc.model.refs import ANY, NUMBER, TEXT, ArgoVar, constant_text, text_literal
 
 ELEMENT = "type(#) == 'map' ? #.dflow_list_item : #"
@@ -55,8 +55,7 @@ class ArgoSequence:
         if (count is None) == (end is None):
             raise ModelError(
                 f"argo_sequence(count={count!r}, end={end!r}) was asked for; give the number of items (count) or the "
-                "last item "
-                "(end), one of them."
+                "last item (end), one of them."
             )
         self.count, self.start, self.end, self.format = count, start, end, format
         for value in (count, start, end):
@@ -113,11 +112,10 @@ def argo_len(value: Any) -> ArgoLen:
     Args:
         value: A parameter that holds a list, ``argo_concat(...)``, a list, or an uploaded artifact of several paths.
     """
-    if isinstance(value, _Artifact):
+    if isinstance(value, ArtifactRef):
         raise ModelError(
             f"argo_len({value}) was asked for; how many paths an artifact has is known only to its OP. Give the "
-            "number as an "
-            "output parameter, or slice the step over the artifact without with_param."
+            "number as an output parameter, or slice the step over the artifact without with_param."
         )
     paths = getattr(value, "path_list", None)
     if paths is not None and not isinstance(value, ArgoVar):
@@ -183,7 +181,7 @@ def _stacked(value: Any) -> str:
     """Return a list whose elements are plain, or dicts with ``dflow_list_item``."""
     if not isinstance(value, ArgoVar):
         return as_list(value)
-    sliced = isinstance(value, _Parameter) and value.step is not None and value.step.stacks(value.name)
+    sliced = isinstance(value, ParameterRef) and value.step is not None and value.step.stacks(value.name)
     return f"flatten({as_list(value)})" if sliced else as_list(value)
 
 

@@ -15,14 +15,24 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 from dflow_hpc.errors import ModelError
 from dflow_hpc.model.checks import UnknownName, at, check_options, close, listed
-from dflow_hpc.model.io import InputArtifact, InputParameter, Inputs, OutputArtifact, OutputParameter, Outputs
+from dflow_hpc.model.declared import InputArtifact, InputParameter, OutputArtifact, OutputParameter
+from dflow_hpc.model.io import Inputs, Outputs
 from dflow_hpc.model.templates import RETRY_POLICIES, ScriptOPTemplate
 
 PYTHON_IMAGE = "python:3.8"
 
+_SLICES = "Give `Slices(...)`, which names what is cut and joined."
+_PASTED = "The OP is loaded, not pasted into a script; put the text into its execute()."
 _REFUSED = {
-    "skip_slice_input": "Give the step `Slices(...)` without that input.",
+    "skip_slice_input": "Give `Slices(...)` without that input.",
     "input_artifact_prefix": "Pass `artifact[key]` to the step.",
+    "input_artifact_slices": _SLICES,
+    "input_parameter_slices": _SLICES,
+    "output_artifact_slices": _SLICES,
+    "output_parameter_slices": _SLICES,
+    "pre_script": _PASTED,
+    "post_script": _PASTED,
+    "tmp_root": "An OP gets the paths of its artifacts, and works in a directory of its own.",
 }
 
 
@@ -42,10 +52,10 @@ class PythonOPTemplate(ScriptOPTemplate):
         output_artifact_archive: Name -> ``"tar"`` or ``None``.
         output_parameter_default: Name -> value when the OP leaves none.
         input_artifact_prefix: Refused.
-        input_artifact_slices: Name -> element that this OP takes; overwritten by ``slices``, as in dflow.
-        input_parameter_slices: As before, for parameters.
-        output_artifact_slices: As before, for output artifacts.
-        output_parameter_slices: As before, for output parameters.
+        input_artifact_slices: Refused, as the next three: ``slices`` says it all.
+        input_parameter_slices: Refused.
+        output_artifact_slices: Refused.
+        output_parameter_slices: Refused.
         output_artifact_global_name: Name -> name under which the workflow publishes it.
         output_parameter_global_name: Name -> name under which the workflow publishes it.
         slices: How a step's loop cuts its inputs and joins its outputs.
@@ -69,7 +79,7 @@ class PythonOPTemplate(ScriptOPTemplate):
         tmp_root: Accepted when ``/tmp``: OPs get paths and never name a root.
         pre_script: Refused: Python text put before the OP's.
         post_script: Refused: Python text put after the OP's.
-        success_tag: Whether it leaves a tag that counts successes; steps that need it set it themselves.
+        success_tag: Whether it gives the output ``dflow_success_tag``; steps that count successes ask for it.
         create_slice_dir: Whether each slice's outputs go into a directory of its own.
         skip_slice_input: Refused.
 
@@ -149,30 +159,22 @@ class PythonOPTemplate(ScriptOPTemplate):
             init_containers=init_containers,
             sidecars=sidecars,
         )
-        given = {"skip_slice_input": skip_slice_input, "input_artifact_prefix": input_artifact_prefix}
-        check_options(given, _REFUSED, self.title, self.where)
-        if pre_script or post_script:
-            raise ModelError(
-                f"{self.title} was given pre_script or post_script{at(self.where)}, which are not supported: the OP "
-                "is loaded, not pasted. Put "
-                "the text into the OP's execute()."
-            )
-        if tmp_root != "/tmp":  # noqa: S108
-            raise ModelError(
-                f"{self.title} was given tmp_root={tmp_root!r}{at(self.where)}; an OP gets the paths of its "
-                "artifacts, and works in a directory of its "
-                "own. Leave it out."
-            )
-        # dflow overwrites these four as soon as slices are set; kept for programs that read them.
-        self.input_artifact_slices = dict(input_artifact_slices or {})
-        self.input_parameter_slices = dict(input_parameter_slices or {})
-        self.output_artifact_slices = dict(output_artifact_slices or {})
-        self.output_parameter_slices = dict(output_parameter_slices or {})
+        refused = {
+            "skip_slice_input": skip_slice_input,
+            "input_artifact_prefix": input_artifact_prefix,
+            "input_artifact_slices": input_artifact_slices,
+            "input_parameter_slices": input_parameter_slices,
+            "output_artifact_slices": output_artifact_slices,
+            "output_parameter_slices": output_parameter_slices,
+            "pre_script": pre_script,
+            "post_script": post_script,
+            "tmp_root": "" if tmp_root == "/tmp" else tmp_root,  # noqa: S108
+        }
+        check_options(refused, _REFUSED, self.title, self.where)
         self.python_packages = packages(python_packages)
         self.upload_dflow = upload_dflow
         self.success_tag = success_tag
         self.create_slice_dir = create_slice_dir
-        self.timeout_as_transient_error = timeout_as_transient_error
         self.retry_strategy = _retries(
             self.title,
             timeout_as_transient_error,
@@ -252,8 +254,7 @@ def _op_name(op_class: Any) -> str:
     if not (hasattr(owner, "get_input_sign") and hasattr(owner, "execute")):
         raise ModelError(
             f"PythonOPTemplate was given {op_class!r}, which is no OP. Give a subclass of OP, an instance of one, or "
-            "a function "
-            "with the decorator @OP.function."
+            "a function with the decorator @OP.function."
         )
     return str(getattr(op_class, "__name__", owner.__name__))
 

@@ -112,8 +112,7 @@ class ArgoVar:
         if not isinstance(key, (int, str)) or isinstance(key, bool):
             raise ModelError(
                 f"{self}[{key!r}] was asked for; the elements of a parameter are found by an integer, a text or a "
-                "reference. "
-                "Slice it in an OP instead."
+                "reference. Slice it in an OP instead."
             )
         path = f"[{key}]" if isinstance(key, int) else "['{}']".format(key.replace("'", "\\'"))
         return ArgoVar("jsonpath({}, {})".format(text, text_literal("$" + path)), ANY, _sources(self))
@@ -124,8 +123,8 @@ class ArgoVar:
         _refuse(
             self,
             "used as a Python truth value (`if`, `and`, `or`, `not`, `in`, chained comparison)",
-            "Give the condition to the step, `Step(..., when=condition)`, choose a value by `if_expression(condition, "
-            "then, else)`, and join conditions by `&`, `|`, `~`",
+            "Give the condition to the step, `Step(..., when=condition)`, choose a value by "
+            "`if_expression(condition, then, else)`, and join conditions by `&`, `|`, `~`",
         )
 
     def __iter__(self) -> Any:
@@ -208,8 +207,7 @@ def condition(value: Any) -> str:
     if not isinstance(value, ArgoVar):
         raise ModelError(
             f"{value!r} was given as a condition; a condition is an expression such as `ref > 3`, a boolean "
-            "parameter, or "
-            "expr-lang text."
+            "parameter, or expr-lang text."
         )
     return f"({value.expr})" if value.kind == BOOL else f"({_as_text(value)} == 'true')"
 

@@ -25,17 +25,9 @@ from dflow_hpc.model.checks import (
     close,
     listed,
 )
+from dflow_hpc.model.declared import InputArtifact, InputParameter, OutputArtifact, OutputParameter
 from dflow_hpc.model.executor import as_executor
-from dflow_hpc.model.io import (
-    InputArtifact,
-    InputParameter,
-    Inputs,
-    OutputArtifact,
-    OutputArtifacts,
-    OutputParameter,
-    OutputParameters,
-    Outputs,
-)
+from dflow_hpc.model.io import Inputs, OutputArtifacts, OutputParameters, Outputs
 from dflow_hpc.model.loops import ArgoSequence
 from dflow_hpc.model.python_template import check_slices
 from dflow_hpc.model.refs import ArgoVar
@@ -229,8 +221,7 @@ class Step:
         if (count is not None or ratio is not None) and not self.is_loop:
             raise ModelError(
                 f"{self.title} was given continue_on_num_success or continue_on_success_ratio{at(self.where)}, but it "
-                "is no loop. Use "
-                "continue_on_failed."
+                "is no loop. Use continue_on_failed."
             )
 
     # -- what follows from it ----------------------------------------------------------------------------------------

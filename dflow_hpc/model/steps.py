@@ -51,8 +51,7 @@ class Scope(OPTemplate):
         if other is not None:
             raise ModelError(
                 f"{self.title} has two members named {step.name!r}: one made at {other.where[0]}:{other.where[1]}, "
-                "one at "
-                f"{step.where[0]}:{step.where[1]}. Names are unique in a scope; rename one."
+                f"one at {step.where[0]}:{step.where[1]}. Names are unique in a scope; rename one."
             )
         self._names[step.name] = step
         return step

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from dflow_hpc.errors import SignError
 from dflow_hpc.model.checks import TAG, at
-from dflow_hpc.model.io import _Parameter, parameter_refs
+from dflow_hpc.model.declared import ParameterRef, parameter_refs
 
 _SCALARS = (bool, int, float)
 _CONTAINERS = (dict, list, set, tuple)
@@ -48,7 +48,7 @@ def check_link(value: Any, declaration: Any, step: Any, name: str) -> None:
     Raises:
         SignError: It can not, such as a list given to an int.
     """
-    if not isinstance(value, _Parameter):
+    if not isinstance(value, ParameterRef):
         return
     looped = step.is_loop or (value.step is not None and value.step.is_loop)
     if looped:

@@ -18,8 +18,9 @@ from dflow_hpc.errors import EngineError, ModelError, WorkflowFailed
 from dflow_hpc.model.checks import at, author_frame, check_options, check_workflow_name
 from dflow_hpc.model.context import enter, leave
 from dflow_hpc.model.dag import DAG
+from dflow_hpc.model.declared import InputParameter
 from dflow_hpc.model.executor import as_executor
-from dflow_hpc.model.io import InputParameter, InputParameters
+from dflow_hpc.model.io import InputParameters
 from dflow_hpc.model.step import Step
 from dflow_hpc.model.steps import Steps
 from dflow_hpc.model.task import Task
