@@ -1,0 +1,89 @@
+"""Programs of an author, each run as ``python FILE``: the local engine under the public names."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TWO_STEPS = """
+from dflow_hpc import OP, PythonOPTemplate, Step, Workflow
+
+@OP.function
+def first(n: int) -> {"m": int}:
+    with open(%(ledger)r, "a") as ledger:
+        ledger.write("first\\n")
+    return {"m": n + 1}
+
+@OP.function
+def second(n: int) -> {"m": int}:
+    %(body)s
+
+workflow = Workflow("two")
+a = Step("a", PythonOPTemplate(first, image="x"), parameters={"n": 3}, key="key-a")
+workflow.add(a)
+b = Step("b", PythonOPTemplate(second, image="x"), parameters={"n": a.outputs.parameters["m"]}, key="key-b")
+workflow.add(b)
+"""
+
+REUSE = """
+if __name__ == "__main__":
+    workflow.submit()
+    steps = workflow.query_step(key="key-a")
+    steps[0].modify_output_parameter("m", 41)
+    del workflow
+    again = Workflow("again")
+    again.add(a)
+    again.add(b)
+    again.submit(reuse_step=steps)
+    print([again.query_step(key=key)[0].outputs.parameters["m"].value for key in ("key-a", "key-b")])
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a command in a directory of its own; return its stdout and stderr."""
+
+    def start(*command, code=0):
+        environment = {**os.environ, "DFLOW_DEBUG_WORKDIR": str(tmp_path / "runs")}
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout, done.stderr
+
+    return start
+
+
+def program(path, ledger, body, tail="workflow.submit()\n"):
+    path.write_text(TWO_STEPS % {"ledger": str(ledger), "body": body} + tail)
+    return str(path)
+
+
+def test_a_fixed_bug_is_really_retried_and_what_succeeded_is_kept(run, tmp_path):
+    ledger = tmp_path / "ledger"
+    file = program(tmp_path / "program.py", ledger, "raise ValueError('broken')")
+    _, said = run(file)
+    assert "ValueError: broken" in said
+    (directory,) = (tmp_path / "runs").glob("two-*")
+    assert (directory / "status").read_text() == "Failed"
+    program(tmp_path / "program.py", ledger, "return {'m': 10 * n}")
+    _, said = run("-m", "dflow_hpc.cli.main", "retry", directory.name)
+    assert "changed since: code/program.py" in said
+    assert (directory / "status").read_text() == "Succeeded"
+    assert (directory / "key-b" / "outputs" / "parameters" / "m").read_text() == "40"
+    assert ledger.read_text() == "first\n"
+
+
+def test_a_step_with_the_key_of_a_reused_one_takes_its_outputs(run, tmp_path):
+    ledger = tmp_path / "ledger"
+    file = program(tmp_path / "program.py", ledger, "return {'m': 10 * n}", REUSE)
+    out, _ = run(file)
+    assert out.splitlines()[-1] == "[41, 410]"
+    assert ledger.read_text() == "first\n"
