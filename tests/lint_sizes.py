@@ -19,7 +19,8 @@ def main():
                 bad.append(f"{file}: {lines} lines (at most {MODULE})")
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    length = (node.end_lineno or node.lineno) - node.lineno + 1
+                    # The body: how many arguments there are is often dflow's choice, not ours.
+                    length = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
                     if length > FUNCTION:
                         bad.append(f"{file}:{node.lineno}: {node.name} has {length} lines (at most {FUNCTION})")
     print("\n".join(bad) or "no module and no function has outgrown its room")
