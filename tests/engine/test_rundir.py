@@ -124,3 +124,19 @@ def test_the_index_drops_what_was_removed_and_keeps_what_is_not_mounted(tmp_path
     (tmp_path / "elsewhere").rename(tmp_path / "disk")
     assert [run.name for run in index.runs()] == ["unmounted"]
     assert len(list(index.index_dir().iterdir())) == 1
+
+
+def test_a_leaf_is_found_by_its_key_or_by_its_id(tmp_path):
+    run = create(tmp_path, "r")
+
+    def node(id, key):
+        return {"id": id, "inputs": {"parameters": [{"name": "dflow_key", "value": key}]}}
+
+    for name, owner in (("good", "r-1"), ("shared", "r-2"), ("r-3", "r-3")):
+        (run.path / name).mkdir()
+        (run.path / name / "exit.json").write_text(f'{{"node": "{owner}"}}')
+    (run.path / "runs-now").mkdir()
+    (run.path / "runs-now" / "log.txt").touch()
+    expected = {"good": "good", "shared": "r-3", "code": "r-4", "../x": "r-5", "runs-now": "runs-now"}
+    ids = {"good": "r-1", "shared": "r-3", "code": "r-4", "../x": "r-5", "runs-now": "r-6"}
+    assert {key: run.leaf_dir(node(ids[key], key)).name for key in expected} == expected

@@ -285,12 +285,16 @@ class RunDir:
         Args:
             node: A node of the tree; whether it ran does not matter.
         """
-        by_key = self.path / (step_key(node) or node["id"])
+        by_id = self.path / str(node["id"])
+        key = step_key(node)
+        if not key or "/" in key or by_id.is_dir():
+            return by_id
+        by_key = self.path / key
         try:
             owner = json.loads((by_key / "exit.json").read_bytes())["node"]
         except (FileNotFoundError, NotADirectoryError):
-            owner = node["id"] if by_key.is_dir() else None
-        return by_key if owner == node["id"] else self.path / str(node["id"])
+            owner = node["id"] if (by_key / "log.txt").exists() else None
+        return by_key if owner == node["id"] else by_id
 
     def begin(self, type: str) -> None:
         """Write dflow's ``type``, ``pid`` and ``status`` of a run that this process works on, for scripts that look.
