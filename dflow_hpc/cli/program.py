@@ -23,7 +23,8 @@ from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.engines.local.rundir import RunDir
-from dflow_hpc.errors import EngineError, ManifestError, NotWhileLoading
+from dflow_hpc.errors import ConfigError, EngineError, ManifestError, NotWhileLoading
+from dflow_hpc.manifest.refuse import refused
 
 
 class ProgramEngine(LocalEngine):
@@ -146,17 +147,50 @@ def _show(error: BaseException, path: Path) -> None:
     traceback.print_exception(type(error), error, trace, file=sys.stderr)
 
 
-def run_manifest(path: Path, engine: ProgramEngine) -> None:
-    """Run an Argo manifest: the Workflow in a YAML or JSON file, with the other objects that lie in it.
+def run_manifest(path: Path, engine: ProgramEngine, say: Callable[[str], None]) -> None:
+    """Run the Workflows of a YAML or JSON file, with the other objects that lie in it.
+
+    Args:
+        path: The file.
+        engine: What runs them.
+        say: Called with each line for the user.
 
     Raises:
-        ManifestError: It is none, or holds what this engine does not interpret.
+        EngineError: The file cannot be read.
+        ManifestError: It holds no Workflow, or something that this engine does not interpret.
         ConfigError: It has containers, and no runtime was chosen.
     """
-    from dflow_hpc.manifest.load import load_file
+    from dflow_hpc.manifest.text import load
 
-    workflow, resources = load_file(path)
-    engine.submit(Compiled(workflow), resources=resources)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EngineError(f"the manifest {path} was to be run; it cannot be read: {error}.") from error
+    documents = load(text)
+    if not documents.workflows:
+        raise ManifestError(f"{path} was to be run; there is no document of kind Workflow in it.")
+    for workflow in documents.workflows:
+        _check_runs_here(path, workflow)
+    if config["runtime"] == "host":
+        say(f"{path}: images are ignored; its commands run on this machine, as you")
+    for workflow in documents.workflows:
+        engine.submit(Compiled(workflow), resources=documents.resources)
+
+
+def _check_runs_here(path: Path, workflow: dict[str, Any]) -> None:
+    """Refuse, before anything runs, what would not run here as it was meant."""
+    if reasons := refused(workflow):
+        raise ManifestError(
+            f"{path} was to be run on this machine; the local engine does not interpret:\n  "
+            + "\n  ".join(reasons)
+            + "\nSubmit it to Argo: argo submit "
+            + str(path)
+        )
+    if config["runtime"] is None:
+        raise ConfigError(
+            f"{path} runs containers; say how: --runtime host (ignores the images and runs the commands on this "
+            "machine, as you), --runtime podman, docker or apptainer (or DFLOW_RUNTIME)."
+        )
 
 
 def rebuild(run: RunDir) -> Callable[[], Compiled] | None:

@@ -61,7 +61,7 @@ def run_command(
     engine = ProgramEngine(_pairs(texts), False, say=view.say, on_change=view.change)
     try:
         with _stdout_to_stderr(output != "text"):
-            code = _start(file, arguments, engine)
+            code = _start(file, arguments, engine, view.say)
     finally:
         view.close()
     return _report(engine, output, code)
@@ -80,7 +80,7 @@ def submit_command(
     """Run FILE in the background, and print the names of its runs."""
     _settings(workdir, workers, runtime)
     engine = ProgramEngine(_pairs(texts), True)
-    code = _start(file, arguments, engine)
+    code = _start(file, arguments, engine, lambda line: click.echo(line, err=True))
     for name in engine.submitted:
         click.echo(name)
     return code
@@ -101,13 +101,13 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _start(file: Path, arguments: tuple[str, ...], engine: ProgramEngine) -> int:
+def _start(file: Path, arguments: tuple[str, ...], engine: ProgramEngine, say: Callable[[str], None]) -> int:
     if file.suffix in (".yaml", ".yml", ".json"):
         if arguments:
             raise click.UsageError(
                 f"{' '.join(arguments)!r} follows {file}; a manifest takes parameters: -p NAME=VALUE."
             )
-        run_manifest(file, engine)
+        run_manifest(file, engine, say)
         return 0
     if file.suffix != ".py" and not file.is_file():
         raise EngineError(
