@@ -304,7 +304,7 @@ def _rename_tree(source: str, target: str) -> bool:
     try:
         os.rename(source, target)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # busy: the target is "."
             return False
         if error.errno == errno.ENOTDIR:
             raise StorageError(

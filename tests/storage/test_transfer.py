@@ -255,3 +255,13 @@ def _here():
     module = types.ModuleType(Answer.__module__)
     module.Answer = Answer
     return module
+
+
+def test_download_into_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text(name)
+    artifact = upload_artifact(["a.txt", "b.txt"])
+    Path("a.txt").unlink()
+    assert download_artifact(artifact) == ["a.txt", "b.txt"]
+    assert Path("a.txt").read_text() == "a.txt"
