@@ -11,6 +11,7 @@ one that a REPL shadowed, travels as a pickle instead, which binds it to this mi
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
@@ -244,11 +245,33 @@ def _leads_to(module: ModuleType, name: str, cls: type) -> bool:
 
 
 def _defined_in(cls: type, file: Path) -> bool:
-    """Say whether the class's code comes from ``file``, and not from a prompt after it (``python -i``)."""
+    """Say whether loading ``file`` defines the class: not typed after it (``python -i``), not below its guard."""
     members = [getattr(value, "__func__", value) for value in vars(cls).values()]
     functions = [inspect.unwrap(member) for member in members if isinstance(member, FunctionType)]
     names = {Path(function.__code__.co_filename).name for function in functions}
-    return file.is_file() and (not names or file.name in names)
+    if not file.is_file() or (names and file.name not in names):
+        return False
+    return cls.__qualname__.partition(".")[0] in _names_outside_the_guard(file.read_bytes())
+
+
+@lru_cache(maxsize=4)
+def _names_outside_the_guard(source: bytes) -> frozenset[str]:
+    nodes = [node for statement in ast.parse(source).body if not _is_guard(statement) for node in ast.walk(statement)]
+    return frozenset(name for node in nodes for name in _bound_by(node))
+
+
+def _is_guard(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "__name__" in {
+        inner.id for inner in ast.walk(node.test) if isinstance(inner, ast.Name)
+    }
+
+
+def _bound_by(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return [node.id]
+    return [node.asname or node.name] if isinstance(node, ast.alias) else []
 
 
 def _file(module: ModuleType) -> Path | None:

@@ -327,7 +327,7 @@ def _author_code(directory: Path, program: Path) -> Iterator[None]:
     before = os.getcwd(), sys.argv, sys.stdin
     _depth += 1
     try:
-        os.chdir(directory)
+        os.chdir(directory if directory.is_dir() else directory.parent)  # a bundle may hold installed modules' OPs only
         sys.argv = [str(program)]
         sys.stdin = io.StringIO("")
         with contextlib.redirect_stdout(sys.stderr):

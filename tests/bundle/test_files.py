@@ -14,6 +14,7 @@ from dflow_hpc.compile import gather
 from dflow_hpc.compile.bundle import bundle, diff, extract
 from dflow_hpc.config import config
 from dflow_hpc.errors import BundleError
+from dflow_hpc.op.loader import load
 
 OP = "class Op:\n    def execute(self):\n        return 1\n"
 
@@ -246,6 +247,17 @@ def test_a_module_that_a_loader_named_otherwise_travels_under_its_name(project):
     made, entries = bundle([module.Op])
     assert entries == [{"kind": "module", "module": "plugins.one", "name": "Op"}]
     assert code_of(made) == ["plugins/one.py"]
+
+
+def test_a_bundle_without_files_of_the_author_is_loaded(tmp_path):
+    made, entries = bundle([importlib.import_module("dflow_hpc.op.op").OP])
+    extract(made.data, tmp_path / "bundle")
+    before = list(sys.path), Path.cwd()
+    try:
+        assert load(entries[0], tmp_path / "bundle").__name__ == "OP"
+    finally:
+        sys.path[:] = before[0]
+    assert Path.cwd() == before[1]
 
 
 def test_what_is_carried_of_dflow_hpc_is_what_a_script_loads(project):

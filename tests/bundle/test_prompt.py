@@ -129,6 +129,18 @@ def test_an_op_made_in_a_function_of_a_script_is_pickled(author, other_side):
     assert other_side.result(made, "print(*[load(entry)().execute() for entry in entries])") == "7 8"
 
 
+def test_an_op_below_the_guard_is_pickled(author, other_side):
+    source = PROMPT.replace("class Op:", "if True:\n  class Op:").replace("\nsubmit(Op, make(1))", "\n  submit(Op)")
+    guarded = source.replace("if True:", "if __name__ == '__main__':")
+    author.write({"local_mod.py": "FACTOR = 7", "make.py": source, "guarded.py": guarded})
+    made = [author.run(str(author.directory / name))["entries"][0]["kind"] for name in ("make.py", "guarded.py")]
+    assert made == ["script", "pickle"]
+    assert (
+        other_side.result(author.run(str(author.directory / "guarded.py")), "print(load(entries[0])().execute())")
+        == "7"
+    )
+
+
 def test_an_op_typed_after_a_script_is_not_looked_for_in_it(author, other_side):
     author.write({"start.py": "from submitting import submit\nclass Op:\n    def execute(self):\n        return 1\n"})
     typed = "class Op:\n    def execute(self):\n        return 2\n\nsubmit(Op)\n"
