@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
 
 from dflow_hpc.config import config
-from dflow_hpc.errors import SignError
+from dflow_hpc.errors import DflowError, SignError
 from dflow_hpc.op import evaluate, loader, values  # noqa: F401  (evaluate: loaded before the leaves fork)
 from dflow_hpc.op.artifacts import Publisher, Returned, Staged, read_staged, receive, slice_directory
 from dflow_hpc.op.catalog import pick
@@ -45,6 +45,7 @@ from dflow_hpc.op.signs import Artifact
 from dflow_hpc.op.slices import Slice, resolve
 
 _MESSAGE_LIMIT = 1024
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _Where = Union[None, Slice, List[Slice]]
 
 _code_dir: Optional[Path] = None
@@ -111,8 +112,7 @@ def run(root: Path, record: Mapping[str, Any], *, pod: bool = False, code_dir: O
     try:
         _Leaf(Path(os.path.abspath(root)), record, pod).run()
     except Exception as error:  # the author's code: whatever it raises is the result of the leaf
-        traceback.print_exc()
-        sys.stderr.flush()
+        _print(error)
         _leave_message(error, root, pod)
         return 2 if isinstance(error, FatalError) else 1
     return 0
@@ -120,6 +120,17 @@ def run(root: Path, record: Mapping[str, Any], *, pod: bool = False, code_dir: O
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
     raise Terminated("the leaf was asked to end (SIGTERM)")
+
+
+def _print(error: BaseException) -> None:
+    """Print an error from the author's first line on: what is above it is ours and tells them nothing."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    if trace is None and not isinstance(error, DflowError):
+        trace = error.__traceback__  # ours altogether, and not raised on purpose: a bug of ours
+    traceback.print_exception(type(error), error, trace)
+    sys.stderr.flush()
 
 
 def _leave_message(error: BaseException, root: Path, pod: bool) -> None:
