@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import sys
 import traceback
 import types
@@ -220,6 +221,10 @@ def _compile_again(run: RunDir, origin: Mapping[str, Any]) -> Compiled:
     capture = _Capture(run.name)
     hooks.register("engine", lambda _mode: capture)
     config["mode"] = "debug"
+    if _said_dflow(run):
+        from dflow_hpc import compat
+
+        compat.install(force=True)
     with contextlib.suppress(NotWhileLoading), contextlib.chdir(origin["directory"]):
         _execute(path, origin["argv"])
     if capture.compiled is None:
@@ -228,3 +233,11 @@ def _compile_again(run: RunDir, origin: Mapping[str, Any]) -> Compiled:
             f"Keep the code that the run has: dflow-hpc retry --same-code {run.name}"
         )
     return capture.compiled
+
+
+def _said_dflow(run: RunDir) -> bool:
+    """Say whether ``dflow`` meant dflow_hpc when the program was run."""
+    try:
+        return bool(json.loads((run.code / "bundle.json").read_text(encoding="utf-8"))["compat"])
+    except FileNotFoundError:  # a program without Python OPs
+        return False

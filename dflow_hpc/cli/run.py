@@ -28,7 +28,20 @@ _arguments = (
         type=click.Choice(["host", "podman", "docker", "apptainer"]),
         help="How containers run; host ignores images and runs commands as you.",
     ),
+    click.option(
+        "--as-dflow",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _context, _option, given: _as_dflow() if given else None,
+        help="`import dflow` in FILE means dflow_hpc, although pydflow is installed.",
+    ),
 )
+
+
+def _as_dflow() -> None:
+    from dflow_hpc import compat
+
+    compat.install(force=True)
 
 
 def _with_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
