@@ -397,7 +397,7 @@ def _programs(leaf: Leaf, view: View) -> list[Program]:
 
 def _program(leaf: Leaf, view: View, container: dict[str, Any], **options: Any) -> Program:
     name = container["name"]
-    environment = {**os.environ, **leaf.environment(name), **_variables(leaf, container)}
+    environment = {**os.environ, **leaf.environment(name), **variables(leaf, container)}
     words = [*(container.get("command") or []), *(container.get("args") or [])]
     if not container.get("command"):
         words.insert(0, _entry_point(leaf, container))
@@ -424,8 +424,12 @@ def _own_names(container: dict[str, Any]) -> set[str]:
     return {variable["name"] for variable in container.get("env") or []}
 
 
-def _variables(leaf: Leaf, container: dict[str, Any]) -> dict[str, str]:
-    """Return a container's variables; ``$(NAME)`` of an earlier one is expanded, as Kubernetes does."""
+def variables(leaf: Leaf, container: dict[str, Any]) -> dict[str, str]:
+    """Return a container's variables; ``$(NAME)`` of an earlier one is expanded, as Kubernetes does.
+
+    Raises:
+        StagingError: One comes from where the local engine cannot read it.
+    """
     found: dict[str, str] = {}
     fields = {"metadata.name": leaf.spec["pod"], "metadata.uid": leaf.spec["id"]}
     for variable in container.get("env") or []:
@@ -434,6 +438,10 @@ def _variables(leaf: Leaf, container: dict[str, Any]) -> dict[str, str]:
             found[name] = _expand(str(variable.get("value") or ""), found)
         elif (field := (source.get("fieldRef") or {}).get("fieldPath")) in fields:
             found[name] = fields[field]
+        elif "secretKeyRef" in source:
+            value = _secret(leaf, name, source["secretKeyRef"])
+            if value is not None:
+                found[name] = value
         else:
             raise staging.StagingError(
                 "init",
@@ -441,6 +449,21 @@ def _variables(leaf: Leaf, container: dict[str, Any]) -> dict[str, str]:
                 "local engine cannot read; give it a plain value",
             )
     return found
+
+
+def _secret(leaf: Leaf, variable: str, reference: dict[str, Any]) -> str | None:
+    name, key = reference["name"], reference["key"]
+    try:
+        with open(f"{leaf.settings['secrets_dir']}/{name}/{key}", encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        if reference.get("optional"):
+            return None
+        raise staging.StagingError(
+            "init",
+            f"the variable {variable!r} comes from key {key!r} of the secret {name!r}, which this run does not have "
+            "(secrets go when a run ends). Give it by Secret(value); retry without --same-code",
+        ) from error
 
 
 def _expand(text: str, variables: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ failed one, and the retry can be asked for again.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,7 @@ def new_run(
             extract(compiled.bundle.data, run.code)
         elif code is not None:
             shutil.copytree(code, run.code, dirs_exist_ok=True, symlinks=True)
+        write_secrets(run, compiled)
         if resources:
             write_atomic(run.resources_file, json.dumps(list(resources)))
         if outputs := outputs_by_key(reuse):
@@ -74,6 +76,22 @@ def new_run(
         remove_tree(run.path)
         raise
     return run
+
+
+def write_secrets(run: RunDir, compiled: Compiled) -> None:
+    """Write the values of the secrets that a workflow brings along, for its owner's eyes only.
+
+    They lie here as long as the run may need them: ``Session`` removes them when it has ended.
+    """
+    for secret in compiled.secrets:
+        directory = run.secrets / secret.name
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run.secrets.chmod(0o700)
+        path = directory / secret.key
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(secret.value)
 
 
 def _origin() -> dict[str, Any] | None:
@@ -134,6 +152,7 @@ def _renew(run: RunDir, compiled: Compiled) -> list[str]:
         extract(compiled.bundle.data, fresh)
         set_aside(run.code)
         fresh.rename(run.code)
+    write_secrets(run, compiled)
     run.write_workflow(compiled.manifest)
     return changed
 

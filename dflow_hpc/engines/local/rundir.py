@@ -202,6 +202,7 @@ class RunDir:
         self.reused_file = path / "reused.json"
         self.code = path / "code"
         self.store = path / "store"
+        self.secrets = path / ".secrets"
         self.requests = path / "requests.jsonl"
         self.log = path / "engine.log"
         self.lock = Lock(path / "engine.lock")

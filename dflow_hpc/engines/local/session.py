@@ -126,6 +126,7 @@ class Session:
             for notice in host.notices:
                 self._say(f"{self._run.name}: {notice}")
         self._journal.flush()
+        remove_tree(self._run.secrets)
         self._run.write_status(self._tree.head["phase"])
 
     def _leaf_host(self, workflow: dict[str, Any]) -> LocalLeafHost:
