@@ -28,6 +28,7 @@ from dflow_hpc.model.checks import at, close, listed
 from dflow_hpc.model.dag import DAG
 from dflow_hpc.model.declared import BIG, INIT_SUFFIX, OutputParameter, artifact_refs, parameter_refs
 from dflow_hpc.model.refs import TEXT, ArgoVar
+from dflow_hpc.model.reuse import GROUP
 from dflow_hpc.model.step import Step
 
 if TYPE_CHECKING:
@@ -128,10 +129,14 @@ class ScopeWriter:
         if loop.sub_path:
             self._cut_sub_paths(step, loop, arguments)
         arguments.parameters += loop.parameters
+        further = [item["name"] for item in loop.parameters]
+        if keyed and loop.outputs:
+            further.append(GROUP)
+            arguments.parameters.append({"name": GROUP, "value": init_key(str(step.key))})
         if keyed:
             arguments.parameters.append({"name": "dflow_key", "value": loop.item(str(step.key))})
         variant = Variant(
-            parameters=tuple(["dflow_key"] if keyed else []) + tuple(item["name"] for item in loop.parameters),
+            parameters=tuple(["dflow_key", *further] if keyed else further),
             big=frozenset(arguments.big),
             left_out=frozenset(arguments.left_out),
             parts=tuple(arguments.parts),

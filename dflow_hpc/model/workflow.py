@@ -21,6 +21,7 @@ from dflow_hpc.model.dag import DAG
 from dflow_hpc.model.declared import InputParameter
 from dflow_hpc.model.executor import as_executor
 from dflow_hpc.model.io import InputParameters
+from dflow_hpc.model.reuse import whole
 from dflow_hpc.model.step import Step
 from dflow_hpc.model.steps import Steps
 from dflow_hpc.model.task import Task
@@ -247,9 +248,9 @@ class Workflow:
 
         forbid_while_loading("submit")
         compiled = self.compile()
-        self.id = self._engine().submit(
-            compiled, id=self.id, detach=bool(config["detach"]), reuse=[step for step in reuse_step or [] if step.key]
-        )
+        engine = self._engine()
+        reuse = whole([step for step in reuse_step or [] if step.key], engine.query)
+        self.id = engine.submit(compiled, id=self.id, detach=bool(config["detach"]), reuse=reuse)
         result = self.query()
         self.uid = result.uid
         return result

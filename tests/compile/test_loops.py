@@ -60,6 +60,7 @@ def test_a_sliced_step_gets_its_items_and_its_outputs_are_joined() -> None:
         "value": "{{steps.make.outputs.parameters.values}}",
         "dflow_var_0": "{{item}}",
         "dflow_artifact_key": "{{steps.each-init-artifact.outputs.parameters.dflow_artifact_key}}",
+        "dflow_group_key": "e-group-init-artifact",
         "dflow_key": "e-{{item}}",
     }
     leaf = templates(manifest)[found["each"]["template"]]

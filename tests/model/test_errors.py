@@ -52,7 +52,11 @@ AT_CONSTRUCTION: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("template name", lambda: ShellOPTemplate("a_b", image="x"), ["'a_b'", "'a-b'"]),
     ("workflow name", lambda: Workflow("My_Flow"), ["'My_Flow'", "'my-flow'"]),
     ("parameter name", lambda: Inputs(parameters={"a b": InputParameter()}), ["'a b'", "letters, digits"]),
-    ("unknown parameter", lambda: Step("e", PythonOPTemplate(Each), parameters={"valu": 1}), ["'valu'", "declares 'value'", "did you mean"]),
+    (
+        "unknown parameter",
+        lambda: Step("e", PythonOPTemplate(Each), parameters={"valu": 1}),
+        ["'valu'", "declares 'value'", "did you mean"],
+    ),
     ("parameter for artifact", lambda: make(artifacts={"n": "x"}), ["'n' is declared, but as a parameter"]),
     ("unknown output", lambda: make().outputs.parameters["valeus"], ["'valeus'", "did you mean 'values'"]),
     ("constant type", lambda: make(parameters={"n": "three"}), ["'n'", "int", "test_errors.py"]),
