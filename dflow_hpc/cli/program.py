@@ -202,10 +202,11 @@ def rebuild(run: RunDir) -> Callable[[], Compiled] | None:
     return lambda: _compile_again(run, origin)
 
 
-class _Capture:
-    """An engine that keeps what it is given, and ends the program there."""
+class _Capture(LocalEngine):
+    """The local engine, but for one thing: it keeps what it is given, and ends the program there."""
 
     def __init__(self, name: str):
+        super().__init__()
         self._name = name
         self.compiled: Compiled | None = None
 
