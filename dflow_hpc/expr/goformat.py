@@ -122,11 +122,7 @@ class _Verb:
         if verb == "q":
             return self.pad(golang.quote(cut))
         if verb in "xX":
-            data = (
-                golang.to_bytes(value).hex(" " if self.space else "")
-                if not self.space
-                else golang.to_bytes(value).hex(" ")
-            )
+            data = golang.to_bytes(cut).hex(" ") if self.space else golang.to_bytes(cut).hex()
             return self.pad(data.upper() if verb == "X" else data)
         return self.bad(verb, value)
 

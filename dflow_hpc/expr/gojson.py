@@ -79,12 +79,14 @@ class _Writer:
                 for key in sorted(value, key=golang.sort_key)
             ]
             return self._bracket("{", items, "}", depth)
+        if isinstance(value, golang.NilList):
+            return "null"
         if isinstance(value, (list, tuple)):
             return self._bracket("[", [self.write(item, depth + 1) for item in value], "]", depth)
-        text = getattr(value, "json_text", None)  # a time says its own
-        if text is None:
+        to_json = getattr(value, "to_json", None)  # a time says its own
+        if to_json is None:
             raise ExpressionError(f"json: unsupported type: {golang.type_name(value)}")
-        return f'"{escape(text(), html=self.html)}"'
+        return str(to_json())
 
     def _bracket(self, opening: str, items: list[str], closing: str, depth: int) -> str:
         if not items or not self.indent:

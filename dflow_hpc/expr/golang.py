@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dflow_hpc.errors import ExpressionError
 
@@ -26,6 +26,10 @@ class Int64(int):
 
 class Uint8(int):
     """A ``uint8``: what indexing a string gives."""
+
+
+class Uint64(int):
+    """A ``uint64``."""
 
 
 class Duration(int):
@@ -42,6 +46,10 @@ class TypedList(list[Any]):
 
 class NilList(list[Any]):
     """A nil slice: empty, and ``null`` in JSON."""
+
+    def __init__(self, go_type: str = "[]interface {}"):
+        super().__init__()
+        self.go_type = go_type
 
 
 class TypedMap(dict[Any, Any]):
@@ -87,6 +95,23 @@ def function(signature: str, call: Callable[..., Any]) -> Function:
     return Function(call, names, result.strip(), variadic=variadic)
 
 
+class AnyKey(NamedTuple):
+    """A key of a ``map[interface {}]...`` that is no string: there 1, 1.0 and true are three keys."""
+
+    go_type: str
+    value: Any
+
+
+def any_key(value: Any) -> Any:
+    """Return what stands for a key in a map whose keys can be anything."""
+    return value if isinstance(value, str) else AnyKey(type_name(value), value)
+
+
+def plain_key(key: Any) -> Any:
+    """Return the key that ``any_key`` was given."""
+    return key.value if isinstance(key, AnyKey) else key
+
+
 def strings(items: Sequence[str]) -> TypedList:
     """Return a ``[]string``."""
     return TypedList(items, "[]string")
@@ -121,10 +146,10 @@ _TYPE_NAMES: dict[type, str] = {
     str: "string",
     list: "[]interface {}",
     tuple: "[]interface {}",
-    NilList: "[]interface {}",
     dict: "map[string]interface {}",
     Int64: "int64",
     Uint8: "uint8",
+    Uint64: "uint64",
     Duration: "time.Duration",
 }
 
@@ -224,6 +249,7 @@ def parse_int(text: str, base: int = 0) -> int:
 
 
 _DECIMAL_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DIGIT_SEPARATOR = re.compile(r"(?<=[0-9a-fA-FxX])_(?=[0-9a-fA-F])")
 _SPECIAL_FLOAT = re.compile(r"[+-]?(inf|infinity)|nan", re.IGNORECASE | re.ASCII)
 _HEX_FLOAT = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?\d+", re.ASCII)
 
@@ -234,14 +260,15 @@ def parse_float(text: str) -> float:
     Raises:
         ExpressionError: With Go's text.
     """
+    given, text = text, _DIGIT_SEPARATOR.sub("", text)
     if _DECIMAL_FLOAT.fullmatch(text) or _SPECIAL_FLOAT.fullmatch(text):
         value = float(text)
         if math.isinf(value) and _DECIMAL_FLOAT.fullmatch(text):
-            raise ExpressionError(f"strconv.ParseFloat: parsing {quote(text)}: value out of range")
+            raise ExpressionError(f"strconv.ParseFloat: parsing {quote(given)}: value out of range")
         return value
     if _HEX_FLOAT.fullmatch(text):
         return float.fromhex(text)
-    raise ExpressionError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax")
+    raise ExpressionError(f"strconv.ParseFloat: parsing {quote(given)}: invalid syntax")
 
 
 def power(base: float, exponent: float) -> float:
@@ -349,6 +376,7 @@ def _quote_character(character: str) -> str:
 
 def sort_key(value: Any) -> tuple[int, Any]:
     """Order map keys as ``fmt`` and ``encoding/json`` do: by kind, then by value."""
+    value = plain_key(value)
     if isinstance(value, bool):
         return (1, value)
     if isinstance(value, (int, float)):
@@ -374,7 +402,7 @@ def format_value(value: Any) -> str:
         if isinstance(value, TypedMap) and value.is_struct:
             return "{" + " ".join(format_value(item) for item in value.values()) + "}"
         keys = sorted(value, key=sort_key)
-        return "map[" + " ".join(f"{format_value(key)}:{format_value(value[key])}" for key in keys) + "]"
+        return "map[" + " ".join(f"{format_value(plain_key(key))}:{format_value(value[key])}" for key in keys) + "]"
     if isinstance(value, (list, tuple)):
         return "[" + " ".join(map(format_value, value)) + "]"
     return str(value)

@@ -347,11 +347,10 @@ class _Parser:
         start, outer = self.at, dict(self.flags)
         self.at += 1
         number: int | None = None
-        if self.peek("?"):
-            named = re.compile(r"\?P?<([^>]*)>").match(self.pattern, self.at)
-            if named is not None and not self.peek("?<=") and not self.peek("?<!"):
-                number = self.named(named)
-            elif self.set_flags(start):
+        if self.peek("?P<") or self.peek("?<"):
+            number = self.named(start)
+        elif self.peek("?"):
+            if self.set_flags(start):
                 self.depth -= 1
                 return None
         else:
@@ -365,39 +364,26 @@ class _Parser:
         self.depth -= 1
         return Node("group", items=[inner], name=number)
 
-    def named(self, match: re.Match[str]) -> int:
-        name = match[1]
+    def named(self, start: int) -> int:
+        end = self.pattern.find(">", self.at)
+        if end < 0:
+            raise self.error("invalid named capture", self.pattern[start:])
+        name = self.pattern[self.pattern.index("<", self.at) + 1 : end]
         if not re.fullmatch(r"\w+", name, re.ASCII):
-            raise self.error("invalid named capture", "(" + match[0])
-        if name in self.names:
-            raise self.error("duplicate capture group name", name)
-        self.at = match.end()
+            raise self.error("invalid named capture", self.pattern[start : end + 1])
+        self.at = end + 1
         self.groups += 1
-        self.names[name] = self.groups
+        self.names.setdefault(name, self.groups)
         return self.groups
 
     def set_flags(self, start: int) -> bool:
         """Read ``(?i)`` or ``(?i:``; say whether it was the former."""
-        match = re.compile(r"\?([imsU]*)(-[imsU]+)?([:)])").match(self.pattern, self.at)
+        match = re.compile(r"\?([imsU]*)(?:-([imsU]+))?([:)])").match(self.pattern, self.at)
         if match is None:
-            if self.at + 1 >= len(self.pattern):
-                raise self.error("missing argument to repetition operator", "?")
-            bad = re.compile(r"\?(?:P?<|[imsU-]*.)?", re.DOTALL).match(self.pattern, self.at)
+            bad = re.compile(r"\?[imsU]*(?:-[imsU]*)?.?", re.DOTALL).match(self.pattern, self.at)
             end = bad.end() if bad else self.at
-            if self.peek("?P<") or (self.peek("?<") and not (self.peek("?<=") or self.peek("?<!"))):
-                raise self.error("invalid named capture", self.pattern[start:])
-            if self.peek("?<=") or self.peek("?<!"):
-                end = self.at + 2
-            if not re.compile(r"\?[imsU-]*[^imsU-]", re.DOTALL).match(self.pattern, self.at):
-                raise self.error("missing closing )", self.pattern)
             raise self.error("invalid or unsupported Perl syntax", self.pattern[start:end])
-        if match[1] == "" and match[2] is None and match[3] == ")":
-            raise self.error("missing argument to repetition operator", "?")
-        self.flags = {
-            **self.flags,
-            **dict.fromkeys(match[1], True),
-            **dict.fromkeys((match[2] or "-")[1:], False),
-        }
+        self.flags = {**self.flags, **dict.fromkeys(match[1], True), **dict.fromkeys(match[2] or "", False)}
         self.at = match.end()
         return match[3] == ")"
 
@@ -451,7 +437,8 @@ class _Parser:
             else:
                 code = _ESCAPES[match[4]] if match[4] else ord(match[5])
         if match is None or code > sys.maxunicode or (match[5] is not None and not match[5].isascii()):
-            end = self.at + 2 + (1 if self.pattern[self.at + 1] == "x" else 0)
+            bad = re.compile(r"\\x\{[0-9a-fA-F]{0,6}|\\x[0-9a-fA-F]?|\\", re.DOTALL).match(self.pattern, self.at)
+            end = (bad.end() if bad else self.at) + (code < 0)
             raise self.error("invalid escape sequence", self.pattern[self.at : end])
         self.at = match.end()
         return ((code, code),)
@@ -466,10 +453,6 @@ class _Parser:
         while first or not self.peek("]"):
             if self.at >= len(self.pattern):
                 raise self.error("missing closing ]", self.pattern[start:])
-            if self.peek("-") and not first and not self.pattern.startswith("-]", self.at) and found:
-                after = self.at + 1
-                if after < len(self.pattern) and self.pattern[after] != "]":
-                    raise self.error("invalid character class range", self.pattern[self.at : after + 1])
             first = False
             found += self.posix_class() or self.perl_in_bracket() or self.span(start)
         self.at += 1

@@ -52,6 +52,10 @@ class Location:
     def __hash__(self) -> int:
         return hash(self.name)
 
+    def to_json(self) -> str:
+        """Return its JSON; Go shows nothing of it."""
+        return "{}"
+
 
 UTC = Location("UTC", datetime.UTC)
 
@@ -117,9 +121,9 @@ class Time:
     def __str__(self) -> str:
         return self.format("2006-01-02 15:04:05.999999999 -0700 MST")
 
-    def json_text(self) -> str:
-        """Return what stands for it in JSON."""
-        return self.format(RFC3339_NANO)
+    def to_json(self) -> str:
+        """Return its JSON."""
+        return f'"{self.format(RFC3339_NANO)}"'
 
     def civil(self) -> datetime.datetime:
         """Return date and time of day in its zone, to the second."""

@@ -335,7 +335,7 @@ def _holds(verdict: Any) -> bool:
     if isinstance(verdict, str):
         if len(verdict) > 1 and verdict[0] == verdict[-1] and verdict[0] in "'\"":
             verdict = verdict[1:-1]
-        return verdict != ""
+        return bool(verdict)
     return bool(verdict)
 
 
@@ -653,9 +653,9 @@ def _elements(operand: Any, names: Names) -> list[Any]:
 
 def _equal(left: Any, right: Any, names: Names) -> bool:
     try:
-        return _number(left, names) == _number(right, names)
+        return bool(_number(left, names) == _number(right, names))
     except ExpressionError:
-        return _text(left, names) == _text(right, names)
+        return bool(_text(left, names) == _text(right, names))
 
 
 def _member(left: Any, right: Any, names: Names) -> bool:

@@ -80,7 +80,9 @@ def to_int(value: Any) -> int:
             raise Fault(f"invalid operation: int({value})") from None
     if isinstance(value, golang.Duration):
         return int(value)
-    return runtime.to_int(value) if value is not None else _bad("int", value)
+    if value is None:
+        raise Fault("reflect: call of reflect.Value.Type on zero Value")
+    return runtime.to_int(value)
 
 
 def to_float(value: Any) -> float:
@@ -229,8 +231,10 @@ def _cut_suffix(text: Any, suffix: Any = " ") -> str:
 
 
 def _split(after: bool) -> Callable[..., Any]:
-    def apply(text: Any, separator: Any, limit: Any = -1) -> TypedList:
-        return strings(gotext.split(_text(text), _text(separator), runtime.to_int(limit), keep=after))
+    def apply(text: Any, separator: Any, limit: Any = -1) -> list[str]:
+        count = runtime.to_int(limit)
+        found = gotext.split(_text(text), _text(separator), count, keep=after)
+        return strings(found) if count else NilList(go_type="[]string")
 
     return apply
 
@@ -387,7 +391,7 @@ def _sorted_keys(items: Mapping[Any, Any]) -> list[Any]:
 
 
 def _keys(items: Any) -> list[Any]:
-    return _sorted_keys(_need_map(items, "get keys from {}"))
+    return [golang.plain_key(key) for key in _sorted_keys(_need_map(items, "get keys from {}"))]
 
 
 def _values(items: Any) -> list[Any]:
@@ -397,7 +401,7 @@ def _values(items: Any) -> list[Any]:
 
 def _to_pairs(items: Any) -> TypedList:
     found = _need_map(items, "transform {} to pairs")
-    pairs = [TypedList([key, found[key]], "[2]interface {}") for key in _sorted_keys(found)]
+    pairs = [TypedList([golang.plain_key(key), found[key]], "[2]interface {}") for key in _sorted_keys(found)]
     return TypedList(pairs, "[][2]interface {}")
 
 
@@ -410,7 +414,7 @@ def _from_pairs(items: Any) -> TypedMap:
             raise Fault(f"invalid pair {format_value(pair)}")
         if len(pair) != 2:
             raise Fault(f"invalid pair length {format_value(pair)}")
-        made[hashable(pair[0])] = pair[1]
+        made[golang.any_key(hashable(pair[0]))] = pair[1]
     return TypedMap(made, "map[interface {}]interface {}")
 
 

@@ -480,7 +480,7 @@ def _find_last_index(machine: Machine, scope: Scope, body: Run, _: Run | None) -
 def _group_by(machine: Machine, scope: Scope, body: Run, _: Run | None) -> Any:
     groups: dict[Any, list[Any]] = {}
     for key in _each(machine, scope, body):
-        groups.setdefault(builtins.hashable(key), []).append(_item(scope))
+        groups.setdefault(golang.any_key(builtins.hashable(key)), []).append(_item(scope))
     return golang.TypedMap(groups, "map[interface {}][]interface {}")
 
 

@@ -65,12 +65,13 @@ class _Lexer:
     def __init__(self, source: str):
         self.source, self.at = source, 0
         self.tokens: list[Token] = []
+        self.ends_in_comment = False
 
     def run(self) -> list[Token]:
         while self.at < len(self.source):
             self.one()
-        # The end is shown under the last character.
-        self.tokens.append(Token(EOF, "", max(len(self.source) - 1, 0)))
+        # The end is shown under the last character, and behind a comment that lasts to the end.
+        self.tokens.append(Token(EOF, "", max(len(self.source) - (not self.ends_in_comment), 0)))
         return self.tokens
 
     def emit(self, kind: str, value: str, end: int) -> None:
@@ -123,6 +124,7 @@ class _Lexer:
         if match is None:
             raise Fault("unclosed comment", len(self.source))
         self.at = match.end()
+        self.ends_in_comment = match[0].startswith("//") and not match[0].endswith("\n")
 
     def number(self) -> None:
         # A number may begin with its point.

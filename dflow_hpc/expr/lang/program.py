@@ -62,7 +62,8 @@ class Program:
 
     def _compiled(self, environment: Mapping[str, Any]) -> tuple[Run, int]:
         """Return it checked against the types of an environment."""
-        known = {name: types.type_of(environment[name]) for name in self.names if name in environment}
+        asked = environment if "$env" in self.names else self.names & environment.keys()
+        known = {name: types.type_of(environment[name]) for name in asked}
         key = tuple(sorted((name, str(found), found.nil, id(found.function)) for name, found in known.items()))
         variant = self._variants.get(key)
         if variant is None:

@@ -218,7 +218,7 @@ def map_key(base: Mapping[Any, Any], key: Any) -> Any:
     name = type_name(base)
     wanted = name[4 : name.index("]")]
     if wanted == "interface {}":
-        return key
+        return golang.any_key(key)
     if key is None:
         return "" if wanted == "string" else 0
     if type_name(key) != wanted:
@@ -229,6 +229,8 @@ def map_key(base: Mapping[Any, Any], key: Any) -> Any:
 def _zero_element(base: Mapping[Any, Any]) -> Any:
     name = type_name(base)
     element = name[name.index("]") + 1 :]
+    if element.startswith("[]"):
+        return golang.NilList(element)
     return "" if element == "string" else None
 
 
@@ -281,7 +283,7 @@ def call(function: Any, arguments: list[Any]) -> Any:
     if not isinstance(function, golang.Function):
         if function is None:
             raise Fault("reflect: call of reflect.Value.Call on zero Value")
-        raise Fault(f"reflect: call of Call on {golang.kind(function)} Value")
+        raise Fault(f"reflect: call of reflect.Value.Call on {golang.kind(function)} Value")
     parameters = function.parameters
     fixed = len(parameters) - function.variadic
     if len(arguments) < fixed:
@@ -304,7 +306,7 @@ def _nil_as(function: golang.Function, index: int, wanted: str) -> Any:
     if function.variadic and index == len(function.parameters) - 1:
         return golang.NilList()  # the type of the parameter is that of all further arguments together
     if function.variadic and index >= len(function.parameters):
-        raise Fault("reflect: Func index out of bounds")
+        raise Fault(f"runtime error: index out of range [{index}] with length {len(function.parameters)}")
     zero = {"string": "", "int": 0, "int64": Int64(0), "float64": 0.0, "bool": False, "time.Duration": Duration(0)}
     if wanted.startswith("[]"):
         return golang.NilList()

@@ -119,7 +119,7 @@ def merge(overwrite: bool) -> Callable[..., Any]:
             own = target.get(key)
             if isinstance(own, MutableMapping) and isinstance(value, Mapping) and own:
                 into(own, value)
-            elif cast.empty(own) or (overwrite and not cast.empty(value)):
+            elif overwrite or cast.empty(own):
                 target[key] = value
 
     def apply(target: Any, *sources: Any) -> Any:
@@ -205,8 +205,8 @@ _LISTS: dict[str, tuple[str, Callable[..., Any]]] = {
 """Functions that have a twin, ``mustFirst`` of ``first``; both fail alike where an expression calls them."""
 
 _OTHERS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "list": ("...any: []any", lambda *items: list(items) or NilList()),
-    "tuple": ("...any: []any", lambda *items: list(items) or NilList()),
+    "list": ("...any: []any", lambda *items: list(items)),
+    "tuple": ("...any: []any", lambda *items: list(items)),
     "concat": ("...any: any", concat),
     "dict": ("...any: map[string]any", make_dict),
     "get": ("map[string]any, string: any", lambda items, key: items.get(key, "")),

@@ -28,8 +28,8 @@ from dflow_hpc.expr.sprig import semver
 
 _REFUSED = (
     "bcrypt", "htpasswd", "genPrivateKey", "derivePassword", "buildCustomCert", "genCA", "genCAWithKey",
-    "genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert", "genSignedCertWithKey", "encryptAES", "decryptAES",
-    "getHostByName",
+    "genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert", "genSignedCertWithKey", "encryptAES",
+    "decryptAES", "getHostByName",
 )  # fmt: skip
 """They need a cryptography library, or the network."""
 
@@ -103,8 +103,15 @@ _URL = re.compile(r"(?:([a-zA-Z][a-zA-Z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?
 def url_parse(text: str) -> dict[str, Any]:
     """Cut a URL into its parts."""
     match = _URL.fullmatch(text)
-    if match is None or re.search(r"[\x00-\x20\x7f]", text) or re.search(r"%(?![0-9a-fA-F]{2})", text):
-        raise ExpressionError(f"unable to parse url: parse {golang.quote(text)}: invalid URL")
+    bad_escape = re.search(r"%(?![0-9a-fA-F]{2}).{0,2}", text)
+    if match is None or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ExpressionError(
+            f"unable to parse url: parse {golang.quote(text)}: net/url: invalid control character in URL"
+        )
+    if bad_escape is not None:
+        raise ExpressionError(
+            f"unable to parse url: parse {golang.quote(text)}: invalid URL escape {golang.quote(bad_escape[0])}"
+        )
     scheme, authority, path, query, fragment = (part or "" for part in match.groups())
     if match[1] is None and text.startswith(":"):
         raise ExpressionError(f"unable to parse url: parse {golang.quote(text)}: missing protocol scheme")
@@ -177,11 +184,11 @@ def _regex(read: Callable[[str], goregexp.Regexp]) -> dict[str, tuple[str, Calla
 
     def find_all(pattern: str, text: str, limit: int) -> list[str]:
         found = read(pattern).findall(text, limit)
-        return golang.NilList() if found is None else strings(found)
+        return golang.NilList("[]string") if found is None else strings(found)
 
     def split(pattern: str, text: str, limit: int) -> list[str]:
         found = read(pattern).split(text, limit)
-        return golang.NilList() if found is None else strings(found)
+        return golang.NilList("[]string") if found is None else strings(found)
 
     def literally(pattern: str, text: str, new: str) -> str:
         return read(pattern).replace(text, new, literal=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import golang
-from dflow_hpc.expr.golang import function
+from dflow_hpc.expr.golang import Uint64, function
 
 _VERSION = re.compile(
     r"v?(0|[1-9]\d*)(?:\.(0|[1-9]\d*))?(?:\.(0|[1-9]\d*))?"
@@ -48,9 +48,9 @@ class Version:
             text + (f"-{self.prerelease}" if self.prerelease else "") + (f"+{self.metadata}" if self.metadata else "")
         )
 
-    def json_text(self) -> str:
-        """Return what stands for it in JSON."""
-        return str(self)
+    def to_json(self) -> str:
+        """Return its JSON."""
+        return f'"{self}"'
 
     def key(self) -> tuple[Any, ...]:
         """Return what it is ordered by: a release is above its pre-releases, numbers are below words."""
@@ -66,9 +66,9 @@ class Version:
 
 
 _METHODS: Mapping[str, golang.Function] = {
-    "Major": function(": uint64", lambda version: version.numbers[0]),
-    "Minor": function(": uint64", lambda version: version.numbers[1]),
-    "Patch": function(": uint64", lambda version: version.numbers[2]),
+    "Major": function(": uint64", lambda version: Uint64(version.numbers[0])),
+    "Minor": function(": uint64", lambda version: Uint64(version.numbers[1])),
+    "Patch": function(": uint64", lambda version: Uint64(version.numbers[2])),
     "Prerelease": function(": string", lambda version: version.prerelease),
     "Metadata": function(": string", lambda version: version.metadata),
     "Original": function(": string", lambda version: version.original),

@@ -252,7 +252,10 @@ def _end_of(text: str, at: int, kind: str) -> int:
 
 
 def lower_words(text: str, connector: str) -> str:
-    """Return ``snake_case`` or ``kebab-case``: a number belongs to the word before it, or begins one with what follows."""
+    """Return ``snake_case`` or ``kebab-case``.
+
+    A number belongs to the word before it, unless small letters follow: with them it begins a word.
+    """
     words = _words(text)
     made: list[str] = []
     at = 0
@@ -346,12 +349,7 @@ def functions() -> dict[str, golang.Function]:
         "toString": ("any: string", cast.to_text),
         "toStrings": ("any: []string", lambda value: strings(cast.texts(value))),
         "join": ("string, any: string", lambda glue, items: glue.join(cast.texts(items))),
-        "sortAlpha": (
-            "any: []string",
-            lambda items: strings(
-                sorted(cast.texts(items)) if isinstance(items, (list, tuple)) else [cast.to_text(items)]
-            ),
-        ),
+        "sortAlpha": ("any: []string", lambda items: strings(sorted(cast.texts(items), key=golang.to_bytes))),
         "split": ("string, string: map[string]string", lambda mark, text: numbered(gotext.split(text, mark))),
         "splitList": ("string, string: []string", lambda mark, text: strings(gotext.split(text, mark))),
         "splitn": (
