@@ -1,7 +1,5 @@
 """The functional interface: calling OPs inside a workflow makes its steps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 

@@ -160,10 +160,10 @@ def test_recursion_refers_to_itself_by_name() -> None:
         inputs=Inputs(parameters={"i": InputParameter()}),
         outputs=Outputs(parameters={"i": OutputParameter(value_from_path="/tmp/i")}),
     )
-    one = Step("add", add, parameters={"i": steps.inputs.parameters["i"]}, key="iter-%s" % steps.inputs.parameters["i"])
+    one = Step("add", add, parameters={"i": steps.inputs.parameters["i"]}, key=f"iter-{steps.inputs.parameters['i']}")
     steps.add(one)
     after = one.outputs.parameters["i"]
-    steps.add(Step("next", steps, parameters={"i": after}, when="%s < %s" % (after, steps.inputs.parameters["end"])))
+    steps.add(Step("next", steps, parameters={"i": after}, when=f"{after} < {steps.inputs.parameters['end']}"))
     manifest = compiled(Workflow("recurse", steps=steps))
     loop = templates(manifest)["loop"]
     assert loop["inputs"]["parameters"] == [{"name": "i", "value": "0"}, {"name": "end", "value": "5"}]
