@@ -17,7 +17,7 @@ class Pair(NamedTuple):
 
 
 @OP.function
-def start(n: int = 1) -> {n: int, file: Artifact(Path)}:  # type: ignore[valid-type]  # noqa: F821
+def start(n: int = 1) -> {"n": int, "file": Artifact(Path)}:  # type: ignore[valid-type]  # noqa: F821
     return {"n": n, "file": Path("x")}
 
 
@@ -37,7 +37,7 @@ def one(n: int) -> int:
 
 
 @OP.superfunction
-def both(n: int, file: Artifact(Path)) -> {n: int, file: Artifact(Path)}:  # type: ignore[valid-type]  # noqa: F821
+def both(n: int, file: Artifact(Path)) -> {"n": int, "file": Artifact(Path)}:  # type: ignore[valid-type]  # noqa: F821
     first = one(n)
     second = one(n=first)
     return {"n": second, "file": file}
@@ -119,7 +119,7 @@ def test_wrong_calls_are_refused_at_once(call: object, text: str) -> None:
 
 
 def test_a_superfunction_returns_what_its_tasks_give() -> None:
-    def choose(n: int) -> {n: int}:  # type: ignore[valid-type]  # noqa: F821
+    def choose(n: int) -> {"n": int}:  # type: ignore[valid-type]  # noqa: F821
         first = one(n)
         return {"n": if_expression(first > 3, first, 0)}
 
@@ -127,7 +127,7 @@ def test_a_superfunction_returns_what_its_tasks_give() -> None:
     output = dag.outputs.parameters["n"]
     assert output.value_from_expression.expr.endswith(": '0'")
 
-    def constant(n: int) -> {n: int}:  # type: ignore[valid-type]  # noqa: F821
+    def constant(n: int) -> {"n": int}:  # type: ignore[valid-type]  # noqa: F821
         one(n)
         return {"n": 7}
 
