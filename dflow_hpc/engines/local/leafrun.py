@@ -118,7 +118,7 @@ def main(line: bytes, settings: dict[str, Any]) -> NoReturn:
         leaf = Leaf(spec, settings)
         make_directory(leaf.root)
         _log_to(f"{leaf.root}/log.txt")
-        if OP_ANNOTATION in _annotations(leaf.template) and (settings["isolation"] == "spawn" or spec["setup"]):
+        if OP_ANNOTATION in _annotations(leaf.template) and _wants_fresh(leaf):
             _spawn(spec, settings)
         code = _run(leaf)
     except Ended:
@@ -128,6 +128,11 @@ def main(line: bytes, settings: dict[str, Any]) -> NoReturn:
     finally:
         _flush()
         os._exit(code)
+
+
+def _wants_fresh(leaf: Leaf) -> bool:
+    # Libraries read variables such as OMP_NUM_THREADS when they are imported: too late for a fork of who did that.
+    return leaf.settings["isolation"] == "spawn" or bool(leaf.spec["setup"] or leaf.template.get("env"))
 
 
 def _annotations(template: dict[str, Any]) -> dict[str, str]:
@@ -155,7 +160,7 @@ def _spawn(spec: dict[str, Any], settings: dict[str, Any]) -> NoReturn:
     """Continue in a fresh interpreter, behind the machine's setup lines where it has some."""
     fd = os.memfd_create("leaf")
     os.set_inheritable(fd, True)
-    os.write(fd, json.dumps([spec, settings]).encode())
+    os.write(fd, json.dumps([spec, {**settings, "preloaded": False}]).encode())
     python = [sys.executable, "-c", BOOT, settings["package_dir"], "leafrun", str(fd)]
     lines = spec["setup"]
     if not lines:
@@ -288,7 +293,12 @@ def _run_op(leaf: Leaf) -> dict[str, Any]:
     for artifact in leaf.inputs.get("artifacts") or []:
         if artifact["name"] != staging.BUNDLE_INPUT:
             inputs.stage(artifact, op_path(root, artifact["path"]))
-    for name, value in leaf.environment("main").items():
+    variables = leaf.environment("main")
+    if "env" in leaf.template:
+        from dflow_hpc.engines.local import commands
+
+        variables = {**variables, **commands.variables(leaf, {"name": "main", "env": leaf.template["env"]})}
+    for name, value in variables.items():
         os.environ[name] = value
     outputs: dict[str, Any] = {}
     if leaf.spec["result"]:
@@ -320,7 +330,7 @@ def call_op(leaf: Leaf, record: dict[str, Any]) -> int:
     from dflow_hpc.op import runner
 
     try:
-        if leaf.settings["isolation"] == "spawn" or leaf.spec["setup"]:
+        if not leaf.settings["preloaded"]:
             runner.preload([record], leaf.settings["code_dir"])
         code = runner.run(Path(leaf.root), record)
     except Ended:
@@ -329,8 +339,10 @@ def call_op(leaf: Leaf, record: dict[str, Any]) -> int:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)  # noqa: T201
-    except Exception:  # the OP broke what the runner itself needs, such as its directory
+    except Exception as error:  # its code cannot be loaded, or the OP broke what the runner needs, as its directory
         traceback.print_exc()
+        with contextlib.suppress(OSError):
+            staging.write_file(f"{leaf.root}/termination-log", f"{type(error).__name__}: {error}".encode())
         code = 1
     # The process ends by os._exit, so what an interpreter does at its end is due now.
     atexit._run_exitfuncs()

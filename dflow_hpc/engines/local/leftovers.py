@@ -27,6 +27,8 @@ LEAF_MARK = "DFLOW_HPC_LEAF"
 """Environment variable that holds the leaf's directory, in what a leaf executes."""
 LOGS = ("log.txt", "zygote.log")
 _ROUNDS = 200
+_PF_EXITING = 0x4
+"""Flag of a task in ``/proc/<pid>/stat``; include/linux/sched.h."""
 
 
 def belongs_to_run(run_dir: str) -> Callable[[int], bool]:
@@ -91,13 +93,25 @@ def _line() -> set[int]:
     return line
 
 
-def parent_of(pid: int) -> int:
-    """Return the parent's pid, 0 when the process is gone."""
+def _stat(pid: int) -> list[str]:
+    """Return the fields of ``/proc/<pid>/stat`` from the state on, none when the process is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(text.rpartition(")")[2].split()[1])
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent's pid, 0 when the process is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _is_dying(pid: int) -> bool:
+    """Say whether a process is on its way out: its memory, and so its mark, is gone, its files perhaps not yet."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX" and bool(int(fields[6]) & _PF_EXITING)
 
 
 def children_of(pid: int) -> list[int]:
@@ -147,6 +161,7 @@ def end_all(test: Callable[[int], bool]) -> list[str]:
         for pid, fd in waiting:
             _wait(pid, fd)
         if not found:
+            _let_die()
             return ended
     raise EngineError(
         f"processes of an earlier life of this run were to be ended; new ones keep appearing: {', '.join(ended[-5:])}. "
@@ -155,13 +170,24 @@ def end_all(test: Callable[[int], bool]) -> list[str]:
 
 
 def _wait(pid: int, fd: int) -> None:
+    if not _ends(fd, 60):
+        raise EngineError(
+            f"process {describe(pid)} of an earlier life of this run was killed; after 60 s it still exists "
+            "(perhaps it waits for a file server). Resume when it is gone."
+        )
+
+
+def _ends(fd: int, seconds: float) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     try:
-        if not poller.poll(60_000):
-            raise EngineError(
-                f"process {describe(pid)} of an earlier life of this run was killed; after 60 s it still exists "
-                "(perhaps it waits for a file server). Resume when it is gone."
-            )
+        return bool(poller.poll(seconds * 1000))
     finally:
         os.close(fd)
+
+
+def _let_die() -> None:
+    """Wait for processes that the kernel takes apart just now: nothing tells any more whether they belong here."""
+    for pid in list(find(_is_dying)):
+        with contextlib.suppress(ProcessLookupError):
+            _ends(os.pidfd_open(pid), 5)

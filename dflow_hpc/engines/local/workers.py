@@ -35,6 +35,8 @@ from dflow_hpc.executors.leaf import LeafRequest, Outcome
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL. Argo gives 30; on one machine nobody waits for a network."""
+_RUNS_OWN = {"code", "outputs", "pid", "status", "store", "type", "upload", "volumes"}
+"""Names in a run's directory that a step's key might be, too."""
 _LIVES = 3
 """A leaf whose zygote was killed is started again, so often in all."""
 
@@ -67,6 +69,7 @@ class LocalLeafHost:
         isolation: ``fork`` from the zygote, or ``spawn`` a fresh interpreter for each Python OP.
         copy_method: How inputs are staged; None is the cheapest that is safe.
         grace: Seconds between SIGTERM and SIGKILL when a leaf is ended.
+        namespaces: Use mount namespaces for literal paths where the kernel allows it; False substitutes them.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class LocalLeafHost:
         isolation: str = "fork",
         copy_method: str | None = None,
         grace: float = GRACE,
+        namespaces: bool = True,
     ):
         self._run_dir = run_dir.resolve()
         self._grace = grace
@@ -91,17 +95,21 @@ class LocalLeafHost:
             "store": store,
             "code_dir": str(code_dir) if code_dir else None,
             "records": records or [],
+            "preloaded": False,
             "runtime": runtime,
+            "namespaces": namespaces,
             "isolation": isolation,
             "copy_method": copy_method,
             "run_dir": str(self._run_dir),
             "mount_point": str(self._run_dir / ".view"),
             "progress_dir": str(self._run_dir / ".progress"),
+            "secrets_dir": str(self._run_dir / ".secrets"),
             "package_dir": self._package_dir,
             "keep": [str(self._run_dir), self._package_dir, sys.prefix, sys.base_prefix, store["workdir"]],
         }
         self._placements = placement.Placements(self._settings["workers"])
         self._directories: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._running: dict[str, _Running] = {}
         self._zygote: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
@@ -280,7 +288,7 @@ class LocalLeafHost:
     def _write_missing_record(self, running: _Running, status: int) -> Outcome:
         """Say how a leaf ended that wrote no record, and write one for it."""
         request = running.request
-        record = _death(request, status)
+        record = _death(request, status, bool(self._placements.of(request.template).setup))
         record.update(started=running.started, finished=time.time(), notices=[], members=[])
         try:
             leafrun.write_record(str(running.root), request.node_id, record)
@@ -304,11 +312,17 @@ class LocalLeafHost:
         key = _key(request)
         name = self._directories.get(node)
         if name is None:
-            name = key if key and self._directories.setdefault("key " + key, node) == node else node
-            if name == key and _node_of_record(self._run_dir / key) not in (None, node):
-                name = node
-            self._directories[node] = name
+            name = self._directories[node] = key if self._may_name(key, node) else node
         return self._run_dir / name
+
+    def _may_name(self, key: str, node: str) -> bool:
+        """Say whether a key names the node's directory: not one that the run itself uses, or another leaf has."""
+        if not re.fullmatch(r"[a-z0-9][-a-z0-9]*", key) or key in _RUNS_OWN:
+            return False
+        if self._keys.get(key, node) != node or _node_of_record(self._run_dir / key) not in (None, node):
+            return False
+        self._keys[key] = node
+        return True
 
     async def close(self) -> None:
         """End all leaves that still run, and the zygote. Cancel what awaits ``run`` first."""
@@ -341,7 +355,10 @@ async def _until_done(done: asyncio.Future[int | None]) -> None:
 def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> bytes:
     template = request.template
     if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
+        env = (template.get("script") or {}).get("env")
         template = {key: value for key, value in template.items() if key not in ("script", "inputs")}
+        if env:
+            template["env"] = env
     head = ["run", request.node_id, str(root), place.slots]
     spec = {
         "id": request.node_id,
@@ -364,7 +381,7 @@ def _short_name(node_name: str) -> str:
     return re.sub(r"\([^()]*\)", "", node_name).rpartition(".")[2]
 
 
-def _death(request: LeafRequest, status: int) -> dict[str, Any]:
+def _death(request: LeafRequest, status: int, behind_setup: bool) -> dict[str, Any]:
     """Describe the end of a leaf's process that left no record, from its wait status."""
     code = os.waitstatus_to_exitcode(status)
     if request.deadline is not None and time.time() >= request.deadline:
@@ -387,16 +404,13 @@ def _death(request: LeafRequest, status: int) -> dict[str, Any]:
         text = f"the process was {signal_text(-code)}"
         code = 128 - code
     else:
-        text = f"the OP ended its process by itself (os._exit({code}) or a library's exit); no outputs were taken"
+        also = ", or one of the machine's setup lines failed" if behind_setup else ""
+        text = f"the OP ended its process by itself (os._exit({code}) or a library's exit){also}; no outputs were taken"
     record = leafrun.failed(code, text)
     record["outputs"] = {"exitCode": str(code)}
     if code == 128 + signal.SIGKILL:
-        record["failure"] = "OOM" if _out_of_memory() else "APP"
+        record["failure"] = "OOM"  # the usual reason; who killed it is not told
     return record
-
-
-def _out_of_memory() -> bool:
-    return False
 
 
 def _key(request: LeafRequest) -> str:

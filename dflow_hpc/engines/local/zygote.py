@@ -265,7 +265,7 @@ def enter(channel_fd: int, settings_fd: int) -> None:
     with open(settings_fd, encoding="utf-8") as file:
         settings = json.load(file)
     os.set_inheritable(settings["lock_fd"], False)
-    settings["no_namespaces"] = namespaces.refusal()
+    settings["no_namespaces"] = namespaces.refusal() if settings["namespaces"] else "as asked"
     zygote = Zygote(channel_fd, settings)
     if settings["records"] and settings["isolation"] == "fork":
         _preload(zygote, settings)
@@ -283,6 +283,7 @@ def _preload(zygote: Zygote, settings: dict[str, Any]) -> None:
 
     try:
         runner.preload(settings["records"], settings["code_dir"])
+        settings["preloaded"] = True
     except Exception:
         traceback.print_exc()
         zygote.tell("note", None, f"the code of this run could not be loaded ahead: {traceback.format_exc(limit=0)}")
