@@ -10,16 +10,7 @@ import pytest
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
 
 
-MISSING = {"reuse_sliced": "files of slices that are taken over are not under the new run's prefix"}
-
-
-def _case(path):
-    reason = MISSING.get(path.stem)
-    marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-    return pytest.param(path, id=path.stem, marks=marks)
-
-
-@pytest.mark.parametrize("program", [_case(path) for path in PROGRAMS])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_program(program, tmp_path):
     home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "PATH": os.environ["PATH"]}
     work = tmp_path / "work"
