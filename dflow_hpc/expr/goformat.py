@@ -86,7 +86,7 @@ class _Verb:
             text = chr(value) if 0 <= value <= 0x10FFFF else "\ufffd"
             return self.pad("'" + (golang.quote(text)[1:-1].replace('\\"', '"') if text != "'" else "\\'") + "'")
         if verb == "U":
-            return self.pad(f"U+{value:04X}")
+            return self.pad(f"U+{value % (1 << 64):04X}")
         if verb in "eEfFgG":
             return self.bad(verb, value)
         digits = _DIGITS.get(verb)
@@ -94,7 +94,11 @@ class _Verb:
             return self.bad(verb, value)
         text = digits(abs(value))
         sign = "-" if value < 0 else "+" if self.plus else " " if self.space else ""
-        prefix = {"x": "0x", "X": "0X", "b": "0b", "o": "0"}.get(verb, "") if self.sharp else "0o" * (verb == "O")
+        prefix = (
+            {"x": "0x", "X": "0X", "b": "0b", "o": "0" * (value != 0)}.get(verb, "")
+            if self.sharp
+            else "0o" * (verb == "O")
+        )
         if self.precision is not None:
             text = "" if self.precision == 0 and value == 0 else text.rjust(self.precision, "0")
             self.zero = False

@@ -191,6 +191,9 @@ class _Scanner:
 
     def fail(self, context: str) -> _BadJson:
         if self.at >= len(self.text):
+            # Go ends the text with a blank, and tells of it where none may stand.
+            if (context.startswith("in ") and context != "in string literal") or context.startswith("after decimal"):
+                return _BadJson(f"invalid character ' ' {context}")
             return _BadJson("unexpected end of JSON input")
         # Go scans bytes: of a character outside ASCII it names the first one.
         first = self.text[self.at]

@@ -17,6 +17,9 @@ from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import golang
 from dflow_hpc.expr.golang import Duration, function
 
+ZERO_NANOSECONDS = -62135596800 * golang.SECOND
+_CYCLE = 146097 * 86400
+"""Seconds in 400 years."""
 _EPOCH = datetime.datetime(1970, 1, 1)
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
@@ -125,9 +128,18 @@ class Time:
         """Return its JSON."""
         return f'"{self.format(RFC3339_NANO)}"'
 
+    @property
+    def year(self) -> int:
+        """The year in its zone."""
+        return self.civil().year - 400 * self._cycles()
+
+    def _cycles(self) -> int:
+        """Return how many times 400 years, which are the same calendar again, bring it into Python's range."""
+        return max(-((self.nanoseconds - ZERO_NANOSECONDS - golang.DAY) // (400 * 365 * golang.DAY)), 0)
+
     def civil(self) -> datetime.datetime:
-        """Return date and time of day in its zone, to the second."""
-        seconds = self.nanoseconds // golang.SECOND
+        """Return date and time of day in its zone, to the second; before the year 1 in a later year, see ``year``."""
+        seconds = self.nanoseconds // golang.SECOND + self._cycles() * _CYCLE
         try:
             moment = (_EPOCH + datetime.timedelta(seconds=seconds)).replace(tzinfo=datetime.UTC)
             return moment.astimezone(self.location.zone)
@@ -204,7 +216,7 @@ def date(day: tuple[int, int, int], time: tuple[int, int, int], nanoseconds: int
     return Time(seconds * golang.SECOND + nanoseconds, location)
 
 
-ZERO = Time(-62135596800 * golang.SECOND)
+ZERO = Time(ZERO_NANOSECONDS)
 """The zero time: 1 January of the year 1."""
 
 
@@ -258,8 +270,6 @@ _PRINT: dict[str, Callable[[datetime.datetime], str]] = {
     "04": lambda civil: f"{civil.minute:02d}",
     "5": lambda civil: str(civil.second),
     "05": lambda civil: f"{civil.second:02d}",
-    "2006": lambda civil: f"{civil.year:04d}",
-    "06": lambda civil: f"{civil.year % 100:02d}",
     "PM": lambda civil: "PM" if civil.hour >= 12 else "AM",
     "pm": lambda civil: "pm" if civil.hour >= 12 else "am",
 }
@@ -268,13 +278,15 @@ _PRINT: dict[str, Callable[[datetime.datetime], str]] = {
 def _print(piece: str, civil: datetime.datetime, time: Time) -> str:
     if piece in _PRINT:
         return _PRINT[piece](civil)
+    if piece in ("2006", "06"):
+        return f"{time.year:04d}" if piece == "2006" else f"{time.year % 100:02d}"
     if _is_fraction(piece):
         return _print_fraction(piece, time.nanoseconds % golang.SECOND)
     offset = int((civil.utcoffset() or datetime.timedelta(0)).total_seconds())
     if piece == "MST":
         name = civil.tzname() or ""
         # A zone without a name of its own is shown by its offset.
-        return name if name and not name.startswith(("UTC+", "UTC-")) else _offset_text("-0700", offset, short=True)
+        return name if name and not name.startswith(("UTC+", "UTC-")) else _offset_text("-0700", offset)
     if piece[0] == "Z" and offset == 0:
         return "Z"
     return _offset_text(piece, offset)
@@ -287,12 +299,12 @@ def _print_fraction(piece: str, nanoseconds: int) -> str:
     return piece[0] + digits if digits else ""
 
 
-def _offset_text(piece: str, offset: int, *, short: bool = False) -> str:
+def _offset_text(piece: str, offset: int) -> str:
     sign, rest = ("-" if offset < 0 else "+"), abs(offset)
     colon = ":" if ":" in piece else ""
     text = f"{sign}{rest // 3600:02d}"
     digits = len(piece.replace(":", "")) - 1
-    if digits >= 4 and not (short and rest % 3600 == 0):
+    if digits >= 4:
         text += f"{colon}{rest // 60 % 60:02d}"
     return text + f"{colon}{rest % 60:02d}" if digits >= 6 else text
 
@@ -374,15 +386,15 @@ def parse(layout: str, value: str, location: Location | None = None) -> Time:
 
 
 def _skip(text: str, value: str) -> str:
-    for character in text:
-        if character == " ":
+    while text:
+        if text[0] == " ":
             if value and value[0] != " ":
                 raise _Mismatch
-            value = value.lstrip(" ")
+            text, value = text.lstrip(" "), value.lstrip(" ")
             continue
-        if not value.startswith(character):
+        if not value.startswith(text[0]):
             raise _Mismatch
-        value = value[1:]
+        text, value = text[1:], value[1:]
     return value
 
 
@@ -492,7 +504,11 @@ def _assemble(parts: _Parts, location: Location) -> Time:
         same = UTC if parts.offset == 0 and parts.zone in ("", "UTC") else fixed_zone(parts.zone, parts.offset)
         return Time(time.nanoseconds - parts.offset * golang.SECOND, same)
     if parts.utc or location is UTC:
-        return time if parts.utc or not parts.zone else Time(time.nanoseconds, fixed_zone(parts.zone, 0))
+        if parts.utc or not parts.zone:
+            return time
+        # Go knows no offset of a name, except of GMT+2 and its like, and then only shows the instant there.
+        hours = int(parts.zone[3:]) if re.fullmatch(r"GMT[+-]\d+", parts.zone) else 0
+        return Time(time.nanoseconds, fixed_zone(parts.zone, hours * 3600))
     return date((parts.year, month, day), (hour, parts.minute, parts.second), parts.nanoseconds, location)
 
 
@@ -537,7 +553,7 @@ def _civil(part: Callable[[datetime.datetime], Any]) -> Callable[[Time], Any]:
 
 METHODS: Mapping[str, Mapping[str, golang.Function]] = {
     "time.Time": {
-        "Year": function(": int", _civil(lambda civil: civil.year)),
+        "Year": function(": int", lambda time: time.year),
         "Month": function(": time.Month", _civil(lambda civil: Month(civil.month))),
         "Day": function(": int", _civil(lambda civil: civil.day)),
         "Hour": function(": int", _civil(lambda civil: civil.hour)),

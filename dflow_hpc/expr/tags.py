@@ -211,10 +211,13 @@ class _ExpressionTag:
         self.raw = "=" + escaped
         self.text = escaped
         self.late: tuple[str, ...] = ()
+        self.unreadable = False
+        """Whether undoing the escapes of ``<``, ``>`` and ``&`` broke another escape, as Argo does to ``\\\\u003c``."""
         self.program: Program | ExpressionError
         try:
             self.text = gojson.loads(f'"{escaped}"')
         except ExpressionError as error:
+            self.unreadable = True
             self.program = ExpressionError(f"failed to unmarshall JSON expression: {error}")
             return
         self.late = tuple(name for name in _LATE_VARIABLES if mentions(self.text, name))
@@ -228,14 +231,16 @@ class _ExpressionTag:
         if not now.strict and any(not now.knows(name) for name in self.late):
             return None
         try:
-            return "", now.insert(self.evaluate(now))
+            text, quoted = self.evaluate(now)
+            return "", (now.insert(text) if quoted else text)
         except ExpressionError:
             if now.strict:
                 raise
+            now.broken |= self.unreadable
             return None
 
-    def evaluate(self, now: _Pass) -> str:
-        """Return the text of its result: a text as it is, anything else as JSON."""
+    def evaluate(self, now: _Pass) -> tuple[str, bool]:
+        """Return the text of its result, and whether it goes in as Go quotes it: all but texts do, as JSON."""
         if isinstance(self.program, ExpressionError):
             raise self.program
         try:
@@ -248,7 +253,7 @@ class _ExpressionTag:
             text = gojson.dumps(result)
         except ExpressionError as error:
             raise ExpressionError(f"failed to marshal evaluated expression: {error}") from error
-        return str(json.loads(text)) if text.startswith('"') else text
+        return (str(json.loads(text)), False) if text.startswith('"') else (text, True)
 
 
 _Tag = _SimpleTag | _ExpressionTag
