@@ -79,7 +79,7 @@ def limits(manifest: str) -> list[dict[str, Any]]:
 async def interpret(workflow: dict[str, Any], resources: list[dict[str, Any]], folder: Path) -> NodeTree:
     """Run a workflow to its end and return its tree."""
     tree = NodeTree(workflow["metadata"]["name"])
-    host = LocalLeafHost(folder / "run", store={"workdir": str(folder), "artifact_dir": "."}, grace=1.0, runtime="host")
+    host = LocalLeafHost(folder / "run", store={"workdir": str(folder), "artifact_dir": "."}, workers=16, grace=1.0, runtime="host")
     await host.start()
     try:
         await asyncio.wait_for(Interpreter(workflow, tree, host, resources=resources).run(), 300)

@@ -235,7 +235,16 @@ class Executor:
         key = named(work.inputs.get("parameters"), "dflow_key") if self.reused else None
         outputs = self.reused.get(key["value"]) if key else None
         if outputs is not None:
-            return self.create(work.call, work.template.node_type, "Succeeded", inputs=work.inputs, outputs=outputs)
+            # As dflow has it under Argo, where a memoization cache holds what is reused.
+            hit = {"hit": True, "key": key["value"], "cacheName": "dflow-reused"}
+            return self.create(
+                work.call,
+                work.template.node_type,
+                "Succeeded",
+                inputs=work.inputs,
+                outputs=outputs,
+                memoizationStatus=hit,
+            )
         if work.body.get("synchronization") or work.body.get("memoize"):
             return None
         return self.create_first(work)

@@ -197,6 +197,7 @@ class Interpreter:
         call = Call(self._name, {"template": spec["entrypoint"]}, executor.templates.local, executor.arguments)
         try:
             entry = executor.start(call)
+            await asyncio.sleep(0)  # what starts at once does not see a status, as in Argo's first pass
             self._tell_status("Running")
             root = await entry
         except OperationError as error:

@@ -28,7 +28,10 @@ def merge(low: Json, high: Json) -> Json:
     """
     result = dict(low)
     for key, value in high.items():
-        result[key] = _merged(low[key], value, key) if key in low and value is not None else value
+        if key not in low:
+            result[key] = value
+        elif value is not None:
+            result[key] = _merged(low[key], value, key)
     return result
 
 
