@@ -262,6 +262,12 @@ class ScopeWriter:
                     f"is not part of {self.scope.title}. Add that step to it, or pass the value through its inputs or "
                     "outputs."
                 )
+            if reference.group == "artifacts" and reference.step.is_loop and reference.holder() == reference.step.name:
+                raise CompileError(
+                    f"{owner} uses {reference}, an artifact of {reference.step.title}{at(reference.step.where)}, which "
+                    "is a loop: each of its items gives one, and nothing joins them. Name it in "
+                    f"Slices(output_artifact=[{reference.name!r}])."
+                )
         elif getattr(self.scope.inputs, reference.group).get(reference.name) is not reference:
             home = getattr(reference.template, "title", "no template")
             raise CompileError(

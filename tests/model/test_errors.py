@@ -140,6 +140,14 @@ def other_scope() -> None:
 
 AT_COMPILATION: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("empty", lambda: Workflow("w").to_dict(), ["no steps"]),
+    (
+        "artifact of a loop",
+        lambda: compile_steps(
+            loop := make(parameters={"n": 1}, with_param=[1, 2]),
+            Step("u", PythonOPTemplate(Use), parameters={"n": 1}, artifacts={"data": loop.outputs.artifacts["data"]}),
+        ),
+        ["nothing joins them", "Slices(output_artifact=['data'])"],
+    ),
     ("missing parameter", lambda: compile_steps(make()), ["'n'", "make", "test_errors.py"]),
     (
         "missing artifact",
