@@ -24,7 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from noting import note
+
+from dflow_hpc import PythonOPTemplate, Step, Workflow
 from dflow_hpc.compile import Compiled
+from dflow_hpc.compile.compiler import compile_workflow
 from dflow_hpc.engines.local import provision
 from dflow_hpc.engines.local.journal import Reader
 from dflow_hpc.engines.local.leftovers import children_of
@@ -39,8 +43,17 @@ SESSION = "import sys; from dflow_hpc.engines.local.engine import LocalEngine; L
 _LINE = 'read up rest < /proc/uptime; echo "{what} {{{{pod.name}}}} $$ $up" >> {ledger}\n'
 
 
-def manifest(ledger: Path, scale: int) -> dict[str, Any]:
-    """Return a workflow of about 10 * scale leaves: a chain, a fan-out, retries, artifacts."""
+def workflow(ledger: Path, scale: int) -> Compiled:
+    """Return a workflow of about 10 * scale leaves: a chain, fan-outs of scripts and Python OPs, retries, artifacts."""
+    program = Workflow("op")
+    program.add(Step("op", PythonOPTemplate(note, image="x"), parameters={"n": 0, "ledger": str(ledger)}))
+    with_op = compile_workflow(program)
+    (op,) = (template for template in with_op.manifest["spec"]["templates"] if "script" in template)
+    return Compiled(manifest(ledger, scale, op), with_op.bundle)
+
+
+def manifest(ledger: Path, scale: int, op: dict[str, Any]) -> dict[str, Any]:
+    """Return that workflow's manifest; ``op`` is the template of its Python OP."""
 
     def template(name: str, body: str, **fields: Any) -> dict[str, Any]:
         start, mid, end = (_LINE.format(what=what, ledger=ledger) for what in ("start", "mid", "end"))
@@ -71,7 +84,7 @@ def manifest(ledger: Path, scale: int) -> dict[str, Any]:
     )
 
     def argument(value: str) -> dict[str, Any]:
-        return {"parameters": [{"name": "n", "value": value}]}
+        return {"parameters": [{"name": "n", "value": value}, {"name": "ledger", "value": str(ledger)}]}
 
     chain: list[dict[str, Any]] = [{"name": "c0", "template": "add", "arguments": argument("0")}]
     for i in range(1, 2 * scale):
@@ -88,7 +101,7 @@ def manifest(ledger: Path, scale: int) -> dict[str, Any]:
         after = {"name": f"take{i}", "template": "take", "dependencies": [f"make{i}"]}
         pairs.append({**after, "arguments": {"artifacts": [source]}})
     steps = [
-        [looped("fan", "add", 3 * scale), {"name": "pairs", "template": "pairs"}],
+        [looped("ops", op["name"], 2 * scale), looped("fan", "add", scale), {"name": "pairs", "template": "pairs"}],
         [looped("flaky", "flaky", scale), {"name": "chain", "template": "chain"}],
     ]
     return {
@@ -99,7 +112,7 @@ def manifest(ledger: Path, scale: int) -> dict[str, Any]:
                 {"name": "main", "steps": steps},
                 {"name": "pairs", "dag": {"tasks": pairs}},
                 {"name": "chain", "dag": {"tasks": chain}},
-                *(add, flaky, make, take),
+                *(op, add, flaky, make, take),
             ],
         },
     }
@@ -108,7 +121,7 @@ def manifest(ledger: Path, scale: int) -> dict[str, Any]:
 def new_run(base: Path, scale: int) -> RunDir:
     """Make a run that nobody works on yet."""
     base.mkdir()
-    return provision.new_run(base, Compiled(manifest(base / "ledger", scale)))
+    return provision.new_run(base, workflow(base / "ledger", scale))
 
 
 def start(run: RunDir) -> "subprocess.Popen[bytes]":
@@ -132,7 +145,9 @@ def result(run: RunDir) -> dict[str, Any]:
         for path in sorted(run.store.rglob("*"))
         if path.is_file() and ".incoming" not in path.parts
     }
-    return {"nodes": kept, "files": files}
+    here = json.dumps({"nodes": kept, "files": files}).replace(str(run.path.parent), "BASE")
+    anywhere: dict[str, Any] = json.loads(here)
+    return anywhere
 
 
 def recorded(run: RunDir) -> set[str]:

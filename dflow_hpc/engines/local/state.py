@@ -39,7 +39,6 @@ class RunState:
         self.leaves: dict[str, Node] = {}
         """Every leaf that has ended in any session, by its node id."""
         self.requests = 0
-        self.sessions = 0
         for record in records:
             self.apply(record)
 
@@ -59,7 +58,6 @@ class RunState:
         elif "requests" in record:
             self.requests = record["requests"]
         elif "session" in record:
-            self.sessions += 1
             started = self.tree.head.get("startedAt")
             self.tree = NodeTree(self.tree.workflow)
             if started:
