@@ -91,7 +91,7 @@ class Regexp:
 
     def __init__(self, pattern: str):
         parser = _Parser(pattern)
-        self.tree = parser.run()
+        self.pattern, self.tree = pattern, parser.run()
         self.names, self.groups = parser.names, parser.groups
         self._python = re.compile(self.tree.to_python())
         self._repeats, self._nested = self.tree.unbounded()
@@ -148,7 +148,7 @@ class Regexp:
         """Cut a text at the matches, as ``regexp.Split`` does; None for a limit of 0."""
         if limit == 0:
             return None
-        if self.tree.to_python() and not text:
+        if self.pattern and not text:
             return [""]
         made: list[str] = []
         begin = end = 0
@@ -298,7 +298,7 @@ class _Parser:
             if last_repeat:
                 raise self.error("invalid nested repetition operator", last_repeat + operator)
             if not items:
-                raise self.error("missing argument to repetition operator", self.pattern[start : self.at - lazy])
+                raise self.error("missing argument to repetition operator", operator)
             last_repeat = operator
             least, most = bounds
             items[-1] = Node("repeat", items=[items[-1]], least=least, most=most, lazy=lazy != self.flags["U"])
@@ -325,7 +325,7 @@ class _Parser:
         if character == "(":
             return self.group()
         if character == "[":
-            return self.char(self.bracket())
+            return self.bracket()
         if character == "\\":
             return self.escape()
         self.at += 1
@@ -443,7 +443,7 @@ class _Parser:
         self.at = match.end()
         return ((code, code),)
 
-    def bracket(self) -> Ranges:
+    def bracket(self) -> Node:
         start = self.at
         self.at += 1
         negative = self.peek("^")
@@ -456,7 +456,10 @@ class _Parser:
             first = False
             found += self.posix_class() or self.perl_in_bracket() or self.span(start)
         self.at += 1
-        return _negated(tuple(found)) if negative else tuple(found)
+        # With (?i) both cases are left out of a negative class, so the negation must stay with Python.
+        if negative and self.flags["i"]:
+            return Node("char", f"(?i:[^{_class_text(tuple(found), False)[1:-1]}])")
+        return self.char(_negated(tuple(found)) if negative else tuple(found))
 
     def posix_class(self) -> Ranges | None:
         match = re.compile(r"\[:(\^?)([^\]:]*):\]").match(self.pattern, self.at)

@@ -44,6 +44,10 @@ class _Token:
         return golang.format_value(self.value)
 
 
+class _Pattern(str):
+    """A text behind ``=~``: compiled, and no text any more for any other operator."""
+
+
 class _Problem(Exception):
     """An error of govaluate, in its own words."""
 
@@ -63,7 +67,7 @@ def evaluate_when(text: str) -> bool:
     try:
         tokens = _Lexer(text).run()
         _check(tokens)
-        _plan([_Token(token.kind, token.value) for token in tokens])
+        _plan(tokens)
     except _Problem as problem:
         hint = ' (hint: try wrapping the affected expression in quotes ("))' if "Invalid token" in str(problem) else ""
         raise ExpressionError(f"Invalid 'when' expression '{text}': {problem}{hint}") from None
@@ -307,14 +311,14 @@ _NEVER = _Never()
 
 
 def _plan(tokens: list[_Token]) -> _Stage | None:
-    """Return what evaluates the tokens; patterns are compiled now."""
+    """Return what evaluates the tokens. Texts behind ``=~`` become patterns, in the list itself as in govaluate."""
     for before, token in itertools.pairwise(tokens):
         if before.kind == COMPARATOR and before.value in ("=~", "!~") and token.kind == STRING:
             try:
                 goregexp.compile(token.value)
             except ExpressionError as error:
                 raise _Problem(str(error)) from None
-            token.kind = PATTERN
+            token.kind, token.value = PATTERN, _Pattern(token.value)
     planner = _Planner(tokens)
     return planner.level(0)
 
@@ -433,19 +437,23 @@ def _first_not(kind: type) -> Callable[[Any, Any], Bad]:
 
 def _same_kind(left: Any, right: Any) -> Bad:
     """Take two numbers or two texts; if they are not, the left one is told."""
-    for kind in (float, str):
-        if isinstance(left, kind) and isinstance(right, kind):
-            return None
-    return (left,)
+    numbers = isinstance(left, float) and isinstance(right, float)
+    return None if numbers or (_is_text(left) and _is_text(right)) else (left,)
 
 
 def _numbers_or_a_text(left: Any, right: Any) -> Bad:
     numbers = isinstance(left, float) and isinstance(right, float)
-    return None if numbers or isinstance(left, str) or isinstance(right, str) else (left,)
+    return None if numbers or _is_text(left) or _is_text(right) else (left,)
 
 
-def _texts(left: Any, right: Any) -> Bad:
-    return _first_not(str)(left, right)
+def _text_and_pattern(left: Any, right: Any) -> Bad:
+    if not _is_text(left):
+        return (left,)
+    return None if isinstance(right, str) else (right,)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not isinstance(value, _Pattern)
 
 
 def _right_is_list(_: Any, right: Any) -> Bad:
@@ -515,8 +523,8 @@ _OPERATIONS: dict[str, tuple[Callable[[Any, Any], Bad], Callable[[Any, Any], Any
     ">=": (_same_kind, operator.ge),
     "<": (_same_kind, operator.lt),
     "<=": (_same_kind, operator.le),
-    "=~": (_texts, _matches),
-    "!~": (_texts, lambda left, right: not _matches(left, right)),
+    "=~": (_text_and_pattern, _matches),
+    "!~": (_text_and_pattern, lambda left, right: not _matches(left, right)),
     "in": (_right_is_list, lambda left, right: any(_equal(left, item) for item in right)),
     "^": (_FLOATS, _bits(operator.xor)),
     "&": (_FLOATS, _bits(operator.and_)),

@@ -184,6 +184,8 @@ Resolved = tuple[str, str]
 class _SimpleTag:
     """``{{name}}``, in the escaped form in which it stands in the JSON text."""
 
+    unreadable = False
+
     def __init__(self, raw: str):
         self.raw = raw
         self.name = gotext.trim(raw)
@@ -236,7 +238,6 @@ class _ExpressionTag:
         except ExpressionError:
             if now.strict:
                 raise
-            now.broken |= self.unreadable
             return None
 
     def evaluate(self, now: _Pass) -> tuple[str, bool]:
@@ -332,6 +333,7 @@ class _TextPatch(_Patch):
                 break
             resolved = tag.resolve(now)
             if resolved is None:
+                now.broken |= tag.unreadable
                 pieces.append(written)
             else:
                 changed = True

@@ -259,7 +259,7 @@ def _repeat(context: Context, text: Any, times: Any) -> str:
 def _join(items: Any, glue: Any = "") -> str:
     separator = _text(glue)
     if not is_list(items) or type_name(items) not in ("[]string", "[]interface {}"):
-        raise Fault(f"invalid argument for join (type {type_name(items)})")
+        raise Fault(f"invalid argument for join (type {'%!s(<nil>)' if items is None else type_name(items)})")
     return separator.join(_text(item) for item in items)
 
 
@@ -421,7 +421,7 @@ def _from_pairs(items: Any) -> TypedMap:
 def hashable(key: Any) -> Any:
     """Return the key of a map, or fault as Go does for one that cannot be compared."""
     if is_list(key) or isinstance(key, Mapping):
-        raise Fault(f"runtime error: hash of unhashable type {type_name(key)}")
+        raise Fault(f"hash of unhashable type: {type_name(key)}")
     return key
 
 

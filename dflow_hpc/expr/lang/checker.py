@@ -31,6 +31,10 @@ def check(node: ast.Node, environment: Mapping[str, Type]) -> Type:
     return _Checker(environment).visit(node)
 
 
+class _Mismatch(Fault):
+    """The arguments do not fit a function; another of the same name may take them."""
+
+
 class _Scope:
     """What ``#``, ``#index`` and ``#acc`` mean in a predicate."""
 
@@ -242,20 +246,21 @@ class _Checker:
         *,
         variadic: bool = False,
     ) -> Type:
-        found = [self.visit(argument) for argument in node.arguments]
-        given = len(found)
-        if given > len(parameters) and not variadic:
-            raise Fault(f"too many arguments to call {name}", node.at)
-        if given < len(parameters) - variadic:
-            raise Fault(f"not enough arguments to call {name}", node.at)
-        for index, (argument, own) in enumerate(zip(node.arguments, found, strict=True)):
+        given = len(node.arguments)
+        too_many = given > len(parameters) and not variadic
+        if too_many or given < len(parameters) - variadic:
+            for argument in node.arguments:  # what is wrong in them comes first
+                self.visit(argument)
+            raise _Mismatch(f"{'too many' if too_many else 'not enough'} arguments to call {name}", node.at)
+        for index, argument in enumerate(node.arguments):
             wanted = Type(parameters[min(index, len(parameters) - 1)])
-            if own.nil:
+            found = self.visit(argument)
+            if found.nil:
                 if wanted.kind not in ("ptr", "interface"):
-                    raise Fault(f"cannot use nil as argument (type {wanted}) to call {name}", argument.at)
-            elif not own.unknown and not own.assignable(wanted):
-                raise Fault(f"cannot use {own} as argument (type {wanted}) to call {name} ", argument.at)
-        return UNKNOWN if result == "interface {}" else Type(result)
+                    raise _Mismatch(f"cannot use nil as argument (type {wanted}) to call {name}", argument.at)
+            elif not found.unknown and not found.assignable(wanted):
+                raise _Mismatch(f"cannot use {found} as argument (type {wanted}) to call {name} ", argument.at)
+        return Type(result)
 
     def builtin(self, node: ast.BuiltinCall) -> Type:
         if node.name in _PREDICATE_RESULTS:
@@ -272,7 +277,7 @@ class _Checker:
         for other_parameters, other_result in others:
             try:
                 return self.arguments(node.name, other_parameters, other_result, node)
-            except Fault:
+            except _Mismatch:
                 continue
         return self.arguments(node.name, parameters, result, node)
 
@@ -313,6 +318,9 @@ class _Checker:
 
     def predicate_result(self, node: ast.BuiltinCall, collection: Type, body: Type | None) -> Type:
         if body is not None:
+            if body.nil and node.name == "sum":
+                found, wanted = "func(interface {})", "func(interface {}) bool"
+                raise Fault(f"cannot use {found} as argument (type {wanted}) to call sum ", node.arguments[1].at)
             if body.nil:
                 inputs = "two input" if node.name == "reduce" else "one input"
                 raise Fault(f"predicate should has {inputs} and one output param", node.arguments[1].at)

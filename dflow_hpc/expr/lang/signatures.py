@@ -112,7 +112,7 @@ def _element(refusal: str) -> Rule:
     def rule(arguments: Sequence[Type]) -> Type:
         argument = _one(arguments)
         if argument.unknown:
-            return types.UNKNOWN
+            return types.ANY
         if not _array(argument):
             raise Refused(refusal.format(shown(argument)))
         return Type(argument.name[argument.name.index("]") + 1 :])
@@ -126,7 +126,7 @@ def _aggregate(name: str) -> Rule:
             raise Refused(f"not enough arguments to call {name}")
         for argument in arguments:
             if _array(argument):
-                return types.UNKNOWN
+                return types.ANY
             if not _is_number(argument):
                 raise Refused(f"invalid argument for {name} (type {shown(argument)})")
         return arguments[0]

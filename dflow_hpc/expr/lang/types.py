@@ -91,6 +91,8 @@ class Type:
 
 
 UNKNOWN = Type()
+ANY = Type("interface {}")
+"""Unknown as well, but shown by this name."""
 NIL = Type(nil=True)
 BOOL, INT, FLOAT, STRING = Type("bool"), Type("int"), Type("float64"), Type("string")
 ARRAY, MAP, ANY_MAP = Type("[]interface {}"), Type("map[string]interface {}"), Type("map[interface {}]interface {}")
