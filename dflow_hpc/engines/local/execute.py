@@ -234,7 +234,7 @@ class Executor:
         """Make the node at once, or return None where something must be waited for or looked up first."""
         key = named(work.inputs.get("parameters"), "dflow_key") if self.reused else None
         outputs = self.reused.get(key["value"]) if key else None
-        if outputs is not None:
+        if key and outputs is not None:
             # As dflow has it under Argo, where a memoization cache holds what is reused.
             hit = {"hit": True, "key": key["value"], "cacheName": "dflow-reused"}
             return self.create(

@@ -222,8 +222,9 @@ def _run(leaf: Leaf) -> int:
     leaf.over = True
     finished = time.time()
     if leaf.asked_to_end:
-        deadline = leaf.spec["deadline"]
-        if deadline is None or finished < deadline:
+        timeout = leaf.spec["timeout"]
+        limits = (leaf.spec["deadline"], timeout and leaf.started + timeout)
+        if not any(limit and finished >= limit for limit in limits):
             return 128 + signal.SIGTERM  # cancelled: it counts as not run
         record.update(phase="Failed", message=DEADLINE_TEXT, failure="WALLTIME")
     record.update(started=leaf.started, finished=finished, notices=leaf.notices, members=leaf.members)

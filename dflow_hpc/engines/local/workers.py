@@ -54,6 +54,15 @@ class _Running:
         self.lives = 1
         self.progress = ""
         self.started = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def must_end(self) -> float | None:
+        """When it must have ended, as far as that is known: its own time limit counts from its start."""
+        limits = [self.request.deadline]
+        if self.started and self.request.timeout is not None:
+            limits.append(self.started + self.request.timeout)
+        return min((limit for limit in limits if limit is not None), default=None)
 
 
 class LocalLeafHost:
@@ -176,6 +185,7 @@ class LocalLeafHost:
                 elif kind == "start":
                     if not running.started:
                         running.started = time.time()
+                        self._watch_time(running)
                         running.request.on_running()
                 elif not running.done.done():
                     running.done.set_result(more[0])
@@ -239,10 +249,7 @@ class LocalLeafHost:
         place = self._placements.of(request.template)
         line = _spec_line(request, root, place)
         running = self._running[request.node_id] = _Running(request, root, line)
-        timer = None
-        if request.deadline is not None:
-            delay = max(0.0, request.deadline - time.time())
-            timer = asyncio.get_running_loop().call_later(delay, self._ask_to_end, request.node_id)
+        self._watch_time(running)
         self._post(line)
         try:
             status = await asyncio.shield(running.done)
@@ -254,10 +261,18 @@ class LocalLeafHost:
         except EngineError as error:
             return Outcome("Error", str(error), {}, FailureClass.INFRA, running.started, time.time(), running.notices)
         finally:
-            if timer:
-                timer.cancel()
+            if running.timer:
+                running.timer.cancel()
             self._running.pop(request.node_id, None)
             self._progress.forget(request.node_id)
+
+    def _watch_time(self, running: _Running) -> None:
+        if running.timer is not None:
+            running.timer.cancel()
+        if running.must_end is not None:
+            delay = max(0.0, running.must_end - time.time())
+            loop = asyncio.get_running_loop()
+            running.timer = loop.call_later(delay, self._ask_to_end, running.request.node_id)
 
     def _post(self, line: bytes) -> None:
         """Send a line to the zygote; lines of one turn of the loop go in one write."""
@@ -288,7 +303,7 @@ class LocalLeafHost:
     def _write_missing_record(self, running: _Running, status: int) -> Outcome:
         """Say how a leaf ended that wrote no record, and write one for it."""
         request = running.request
-        record = _death(request, status, bool(self._placements.of(request.template).setup))
+        record = _death(running, status, bool(self._placements.of(request.template).setup))
         record.update(started=running.started, finished=time.time(), notices=[], members=[])
         try:
             leafrun.write_record(str(running.root), request.node_id, record)
@@ -371,6 +386,7 @@ def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> byte
         "uid": request.workflow_uid,
         "result": request.capture_result,
         "deadline": request.deadline,
+        "timeout": request.timeout,
         "setup": place.setup,
     }
     return f"{json.dumps(head)}\t{json.dumps(spec)}\n".encode()
@@ -381,10 +397,10 @@ def _short_name(node_name: str) -> str:
     return re.sub(r"\([^()]*\)", "", node_name).rpartition(".")[2]
 
 
-def _death(request: LeafRequest, status: int, behind_setup: bool) -> dict[str, Any]:
+def _death(running: _Running, status: int, behind_setup: bool) -> dict[str, Any]:
     """Describe the end of a leaf's process that left no record, from its wait status."""
     code = os.waitstatus_to_exitcode(status)
-    if request.deadline is not None and time.time() >= request.deadline:
+    if running.must_end is not None and time.time() >= running.must_end:
         code = 128 - code if code < 0 else code
         return {
             "phase": "Failed",
