@@ -255,3 +255,32 @@ def test_nothing_is_left_of_a_submission_that_failed(engine, tmp_path):
     with pytest.raises(Exception, match="bundle"):
         engine.submit(Compiled({"metadata": {"generateName": "x-"}, "spec": {}}, bundle=Bad()))
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_suspended_step_gets_the_values_that_it_waits_for(engine, compiled, script):
+    ask = {
+        "name": "ask",
+        "suspend": {},
+        "outputs": {"parameters": [{"name": "answer", "valueFrom": {"supplied": {}}}]},
+    }
+    use = script("use", "echo {{inputs.parameters.answer}}", inputs={"parameters": [{"name": "answer"}]})
+    work = compiled([["ask"], ["use"]], ask, use)
+    value = "{{steps.ask.outputs.parameters.answer}}"
+    work.manifest["spec"]["templates"][0]["steps"][1][0]["arguments"] = {
+        "parameters": [{"name": "answer", "value": value}]
+    }
+    run_id = engine.submit(work, detach=True)
+    for records in engine.follow(run_id):
+        if any(record.get("set") == {"phase": "Running"} for record in records):
+            break
+    engine.resume(run_id, node="nobody")
+    engine.resume(run_id, node="ask", parameters={"answer": "42"})
+    assert engine.wait(run_id, timeout=30) == "Succeeded"
+    assert [log.path.read_text() for log in engine.logs(run_id, "use")] == ["42\n"]
+    assert "suspended nodes that match 'nobody'" in engine.find(run_id).log.read_text()
+
+
+def test_what_ended_before_its_session_did_is_listed_as_ended(engine, compiled, script):
+    run_id = engine.submit(compiled([["a"]], script("a", "")))
+    (engine.find(run_id).path / "status").write_text("Running")  # killed just before this was written
+    assert [info.phase for info in engine.list_runs()] == ["Succeeded"]

@@ -42,17 +42,27 @@ def here(
             _in_a_thread(session)
         else:
             asyncio.run(session.work(ready))
-    except Interrupted as interruption:
-        again = f"go on with `dflow-hpc resume {run.name}`"
-        if interruption.error is not None:
-            raise EngineError(
-                f"the journal of the run {run.name} was to be written; {interruption.error.strerror} "
-                f"({run.journal}). Nothing is lost: make room, then {again}."
-            ) from interruption.error
-        say(f"{run.name}: interrupted; {again}")
-        if interruption.signal == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        raise SystemExit(128 + (interruption.signal or 0)) from None
+    except Interrupted as error:
+        interruption = error
+    else:
+        return
+    _leave(run, interruption, say)  # outside of the handler: what it raises has nothing to do with our exception
+
+
+def _leave(run: RunDir, interruption: Interrupted, say: Callable[[str], None]) -> None:
+    again = f"go on with `dflow-hpc resume {run.name}`"
+    if interruption.error is not None:
+        raise EngineError(
+            f"the journal of the run {run.name} was to be written; {interruption.error.strerror} "
+            f"({run.journal}). Nothing is lost: make room, then {again}."
+        ) from interruption.error
+    say(f"{run.name}: interrupted; {again}")
+    number = interruption.signal or signal.SIGTERM
+    # To whom the signal was going before we took it: Ctrl-C becomes a KeyboardInterrupt, a program's own handler
+    # runs, and a leaf that runs a workflow learns that it is to end.
+    if callable(signal.getsignal(number)):
+        signal.raise_signal(number)
+    raise SystemExit(128 + number)
 
 
 def _loop_is_running() -> bool:
