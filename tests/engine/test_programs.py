@@ -87,3 +87,31 @@ def test_a_step_with_the_key_of_a_reused_one_takes_its_outputs(run, tmp_path):
     out, _ = run(file)
     assert out.splitlines()[-1] == "[41, 410]"
     assert ledger.read_text() == "first\n"
+
+
+SECRET = """
+import os
+from dflow_hpc import OP, PythonOPTemplate, Secret, ShellOPTemplate, Step, Workflow
+
+@OP.function
+def tell() -> {"seen": str}:
+    return {"seen": os.environ["PLAIN"] + str(len(os.environ["HIDDEN"]))}
+
+envs = {"PLAIN": "plain", "HIDDEN": Secret(os.environ["GIVEN"])}
+workflow = Workflow("secret")
+workflow.add(Step("op", PythonOPTemplate(tell, image="x", envs=envs)))
+workflow.add(Step("shell", ShellOPTemplate("shell", image="x", script="test ${#HIDDEN} = 9", envs=envs)))
+workflow.submit()
+print(workflow.query_step(name="op")[0].outputs.parameters["seen"].value)
+"""
+
+
+def test_variables_and_secrets_reach_steps_and_no_file(run, tmp_path, monkeypatch):
+    (tmp_path / "program.py").write_text(SECRET)
+    monkeypatch.setenv("GIVEN", "s3cr3t-of")
+    out, said = run(str(tmp_path / "program.py"))
+    assert out.splitlines()[-1] == "plain9"
+    assert ": Succeeded" in said
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if b"s3cr3t-of" in path.read_bytes()] == []
