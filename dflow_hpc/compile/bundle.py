@@ -249,7 +249,7 @@ def _defined_in(cls: type, file: Path) -> bool:
     members = [getattr(value, "__func__", value) for value in vars(cls).values()]
     functions = [inspect.unwrap(member) for member in members if isinstance(member, FunctionType)]
     names = {Path(function.__code__.co_filename).name for function in functions}
-    if not file.is_file() or (names and file.name not in names):
+    if names and file.name not in names:
         return False
     return cls.__qualname__.partition(".")[0] in _names_outside_the_guard(file.read_bytes())
 
@@ -275,10 +275,9 @@ def _bound_by(node: ast.AST) -> list[str]:
 
 
 def _file(module: ModuleType) -> Path | None:
-    text = getattr(module, "__file__", None)
-    if not text:
+    path = Path(getattr(module, "__file__", None) or "")
+    if not path.is_file():  # `python - < FILE` says <stdin>
         return None
-    path = Path(text)
     return path.parent.resolve() / path.name  # the name stays: a link to a file is imported under its own name
 
 
@@ -335,12 +334,12 @@ def _zip(files: Mapping[str, Path | bytes], about: dict[str, Any], notices: tupl
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
     contents["bundle.json"] = json.dumps({"files": hashes, **about}, sort_keys=True, indent=1).encode()
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    # Not compressed: a third of what compiling a small workflow costs, for less than a megabyte.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(contents):
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system, info.external_attr = 3, 0o100444 << 16
-            archive.writestr(info, contents[name], compresslevel=1)
+            archive.writestr(info, contents[name])
     data = buffer.getvalue()
     made = Bundle(hashlib.sha256(data).hexdigest(), data, hashes, notices)
     _last = (key, made)

@@ -18,7 +18,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dflow_hpc.compile.gather import PACKAGE_HOME, Gathered
@@ -39,13 +39,23 @@ def imports_of(source: bytes | str) -> frozenset[str]:
     except (SyntaxError, ValueError):
         return frozenset()
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
     return frozenset(found)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield all statements, those in functions too; expressions hold no imports, and are most of a tree."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting.extend(getattr(node, field, ()))
 
 
 def imports_of_file(path: Path) -> frozenset[str]:
@@ -59,10 +69,12 @@ def imports_of_file(path: Path) -> frozenset[str]:
 
 def is_installed(path: Path) -> bool:
     """Say whether a file belongs to Python, to site-packages or to dflow_hpc."""
-    resolved = path.resolve()
-    if {"site-packages", "dist-packages"} & {*path.parts, *resolved.parts}:
-        return True
-    return any(resolved.is_relative_to(root) for root in (*_STDLIB, PACKAGE_HOME))
+    # Both names count: Debian links sitecustomize.py out of the standard library.
+    return any(
+        {"site-packages", "dist-packages"} & {*name.parts}
+        or any(name.is_relative_to(root) for root in (*_STDLIB, PACKAGE_HOME))
+        for name in (path, path.resolve())
+    )
 
 
 def _away(path: Path) -> bool:

@@ -109,7 +109,8 @@ submit(Op, make(1))
 
 def test_a_prompt_travels_by_pickle(author, other_side):
     author.write({"local_mod.py": "FACTOR = 7"})
-    made = author.run("-c", PROMPT, cwd=author.directory)
+    made = author.run("-", cwd=author.directory, input=PROMPT)
+    assert made["code"] == ["local_mod.py", "submitting.py"]
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert [(entry["kind"], entry["python"]) for entry in made["entries"]] == [("pickle", version)] * 2
     assert "lib/cloudpickle/cloudpickle.py" in made["files"]
