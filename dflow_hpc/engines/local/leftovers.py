@@ -124,11 +124,13 @@ def children_of(pid: int) -> list[int]:
 
 
 def describe(pid: int) -> str:
-    """Return a short text for a process: its pid and its command line, which may be absent by now."""
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        line = b" ".join(words).decode(errors="replace").strip()
-        return f"{pid} ({line[:100]})" if line else str(pid)
+    """Return a short text for a process: its pid, and its command line or (while that is not there) its name."""
+    for name in ("cmdline", "comm"):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
+            line = b" ".join(words).decode(errors="replace").strip()
+            if line:
+                return f"{pid} ({line[:100]})"
     return str(pid)
 
 

@@ -87,6 +87,8 @@ class View:
         if not self._refused and sum(len(os.listdir(path)) for path in self._merged) > _MOST_BINDS:
             self._refused = f"directories with more than {_MOST_BINDS} entries would have to be rebuilt"
         if self._refused:
+            for path in self._declared:
+                os.makedirs(os.path.dirname(self._base + path), exist_ok=True)
             notices.append(
                 f"this leaf runs without a mount namespace ({self._refused}); the declared paths were substituted in "
                 f"its texts: {', '.join([*self._own, *sorted(self._declared)])}"

@@ -1,0 +1,106 @@
+"""Literal paths: laid over the host in a namespace, or substituted where that is refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dflow_hpc.engines.local import namespaces
+from dflow_hpc.engines.local.staging import StagingError
+from dflow_hpc.engines.local.views import View
+
+REFUSED = namespaces.refusal()
+needs_namespaces = pytest.mark.skipif(bool(REFUSED), reason=f"no mount namespaces here: {REFUSED}")
+
+
+def view(tmp_path, template, refused="not allowed here"):
+    return View(str(tmp_path / "leaf"), str(tmp_path), template, [], refused)
+
+
+def outputs(*paths):
+    return {"outputs": {"artifacts": [{"name": f"a{i}", "path": path} for i, path in enumerate(paths)]}}
+
+
+@needs_namespaces
+def test_tmp_is_the_leafs_own(kit):
+    outcome = kit.sh("ls -A /tmp | wc -l; echo x > /tmp/only-here; ls -A /tmp | wc -l", result=True)
+    before, after = map(int, outcome.outputs["result"].split())
+    assert after == before + 1 and before <= 1  # the run itself is bound back where it lies below /tmp
+    assert not Path("/tmp/only-here").exists()
+
+
+@needs_namespaces
+def test_declared_paths_are_real_and_the_hosts_root_stays_as_it_is(kit):
+    before = sorted(Path("/").iterdir())
+    source = "mkdir /result-of-x; echo 1 > /result-of-x/a; echo 2 > /at-the-root; ls -d /etc/passwd /proc/self/status"
+    outcome = kit.sh(source, **outputs("/result-of-x", "/at-the-root"))
+    assert outcome.phase == "Succeeded", outcome.message
+    assert (kit.run_dir / "store" / "run-step-1" / "a0.tgz" / "a").read_text() == "1\n"
+    assert (kit.run_dir / "store" / "run-step-1" / "a1.tgz").read_text() == "2\n"
+    assert sorted(Path("/").iterdir()) == before
+
+
+@needs_namespaces
+def test_a_directory_of_the_host_can_be_an_output(kit):
+    name = {"outputs": {"artifacts": [{"name": "host", "path": "/etc/passwd", "archive": {"none": {}}}]}}
+    assert kit.sh("true", **name).phase == "Succeeded"
+    assert (kit.run_dir / "store" / "run-step-1" / "passwd").read_text() == Path("/etc/passwd").read_text()
+
+
+@needs_namespaces
+def test_the_script_lies_where_argo_puts_it(kit):
+    assert kit.sh("echo $0", result=True).outputs["result"] == "/argo/staging/script"
+
+
+@needs_namespaces
+def test_who_one_is_does_not_change(kit):
+    assert kit.sh("id -u", result=True).outputs["result"] == str(os.getuid())
+
+
+@needs_namespaces
+def test_a_claim_is_shared_by_the_leaves_of_a_run_and_an_empty_dir_is_not(kit):
+    def template(source):
+        mounts = [{"name": "claim", "mountPath": "/vol"}, {"name": "own", "mountPath": "/own", "subPath": "part"}]
+        script = {"image": "busybox", "command": ["sh"], "source": source, "volumeMounts": mounts}
+        return {"name": "t", "script": script, "volumes": [{"name": "own", "emptyDir": {}}]}
+
+    first = kit.request(template("echo shared > /vol/a; echo mine > /own/a"))
+    second = kit.request(template("cat /vol/a; ls /own"), result=True)
+    assert kit.run(first, second)[1].outputs["result"] == "shared"
+    assert (kit.run_dir / "volumes" / "claim" / "a").read_text() == "shared\n"
+
+
+def test_a_kind_of_volume_that_is_not_known_is_refused(tmp_path):
+    script = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    with pytest.raises(StagingError, match="volume 'v' is of the kind 'configMap'"):
+        view(tmp_path, {"script": script, "volumes": [{"name": "v", "configMap": {"name": "x"}}]})
+
+
+def test_substitution_takes_exactly_the_declared_paths(tmp_path):
+    made = view(tmp_path, outputs("/data/out.txt"))
+    base = f"{tmp_path}/leaf/root"
+    notices = []
+    made.prepare(notices)
+    assert len(notices) == 1 and "not allowed here" in notices[0]
+    text = "cp /data/out.txt /tmp/x; cat </tmp/y >/data/out.txt.old; ls /var/tmp ~/tmp ./tmp $X/tmp /tmpfoo /etc/passwd"
+    assert made.translate(text, {}, "/log") == (
+        f"cp {base}/data/out.txt {base}/tmp/x; cat <{base}/tmp/y >{base}/data/out.txt.old; "
+        "ls /var/tmp ~/tmp ./tmp $X/tmp /tmpfoo /etc/passwd"
+    )
+    assert made.translate("x > /dev/termination-log", {}, "/log") == "x > /log"
+    assert made.own_path("/data/out.txt") == f"{base}/data/out.txt"
+
+
+def test_nothing_is_substituted_in_a_namespace(tmp_path):
+    assert view(tmp_path, outputs("/data/x"), refused="").translate("cat /data/x /tmp", {}, "") == "cat /data/x /tmp"
+
+
+def test_without_namespaces_a_leaf_runs_on_substituted_paths(kit):
+    source = "echo 1 > /tmp/a; echo 2 > /b-of-x/c; echo why > /dev/termination-log; pwd; exit $CODE"
+    template = kit.script(source, **outputs("/tmp/a", "/b-of-x/c"))
+    template["script"]["env"] = [{"name": "CODE", "value": "3"}]
+    [outcome] = kit.run(kit.request(template), namespaces=False)
+    assert outcome.message == "main: Error (exit code 3): why"
+    assert len(outcome.notices) == 1 and "substituted" in outcome.notices[0]
+    assert (kit.run_dir / "store" / "run-step-1" / "a1.tgz").read_text() == "2\n"
+    assert not Path("/b-of-x").exists()
