@@ -80,6 +80,17 @@ def test_retry_keeps_what_succeeded_and_moves_old_directories_aside(engine, comp
         engine.retry(run_id)
 
 
+def test_a_step_that_succeeded_runs_again_if_asked(engine, compiled, script, flags):
+    counter = flags / "counter"
+    counts = [script(name, f"echo {name} >> {counter}") for name in "ab"]
+    run_id = engine.submit(compiled([["a"], ["b"]], *counts))
+    second = engine.logs(run_id, "b")[0].node_id
+    engine.retry(run_id, only=[second])
+    assert counter.read_text() == "a\nb\nb\n"
+    with pytest.raises(EngineError, match="it has none of that id"):
+        engine.retry(run_id, only=["x"])
+
+
 def test_a_retry_with_the_same_code_fails_again(engine, compiled, script):
     run_id = engine.submit(compiled([["bad"]], script("bad", "exit 1")))
     engine.retry(run_id)
@@ -238,6 +249,28 @@ def test_gc_removes_old_ended_runs_only(engine, compiled, script, tmp_path):
     assert [info.id for info in engine.gc(3600)] == [old]
     assert [info.id for info in engine.list_runs()] == [new]
     assert not journal.parent.exists()
+
+
+def test_logs_are_found_by_what_a_user_calls_a_step(engine, script):
+    steps = [[{"name": "part", "template": "part"}], [{"name": "fan", "template": "say", "withItems": ["x", "y"]}]]
+    inner = [[{"name": "flaky", "template": "flaky"}]]
+    templates = [
+        {"name": "main", "steps": steps},
+        {"name": "part", "steps": inner},
+        script("say", "echo said"),
+        script("flaky", "test {{retries}} = 1", retryStrategy={"limit": "2"}),
+    ]
+    manifest = {"metadata": {"generateName": "t-"}, "spec": {"entrypoint": "main", "templates": templates}}
+    run_id = engine.submit(Compiled(manifest))
+
+    def found(step):
+        return [log.name.removeprefix(run_id) for log in engine.logs(run_id, step)]
+
+    attempts = ["[0].part[0].flaky(0)", "[0].part[0].flaky(1)"]
+    assert found("part") == found("flaky") == attempts
+    assert found("flaky(1)") == attempts[1:]
+    assert found("fan") == ["[1].fan(0:x)", "[1].fan(1:y)"]
+    assert found(run_id) == found(None)
 
 
 def test_a_step_that_is_not_there_is_named(engine, compiled, script):

@@ -304,7 +304,7 @@ class LocalEngine:
 
         Args:
             id: The run.
-            step: Only leaves with this id, name, displayName or key, those below a step of that name included.
+            step: Only leaves with this id, name, displayName or key, those below such a step included.
 
         Raises:
             EngineError: No node is named so.
@@ -313,7 +313,7 @@ class LocalEngine:
         nodes = self._state(run).tree.nodes
         found = []
         for node in nodes.values():
-            if node["type"] in LEAF_TYPES and (step is None or _is_named(node, step)):
+            if node["type"] in LEAF_TYPES and (step is None or _is_named(nodes, node, step)):
                 log = run.leaf_dir(node) / "log.txt"
                 found.append(LeafLog(node["id"], node["name"], node["phase"], log))
         if step is not None and not found:
@@ -341,7 +341,11 @@ def _base() -> Path:
     return Path(config["debug_workdir"])
 
 
-def _is_named(node: dict[str, Any], text: str) -> bool:
-    return text in (node["id"], node["name"], node["displayName"], step_key(node)) or node["name"].startswith(
-        (text + "(", text + "[", text + ".")
-    )
+def _is_named(nodes: dict[str, dict[str, Any]], node: dict[str, Any] | None, text: str) -> bool:
+    """Say whether a user who writes ``text`` means the node, a loop or retries of which it is one, or what it is in."""
+    while node is not None:
+        display = node["displayName"]
+        if text in (node["id"], node["name"], display, display.partition("(")[0], step_key(node)):
+            return True
+        node = nodes.get(node.get("boundaryID", ""))
+    return False

@@ -123,13 +123,18 @@ def run_again(run: RunDir, compiled: Compiled | None, only: Sequence[str] = ()) 
         How many leaves that have ended are kept, and which files of the code have changed.
 
     Raises:
-        EngineError: Somebody works on it.
+        EngineError: Somebody works on it, or it has no such node.
     """
     with run.lock.held():
         end_leftovers(run.path)
         journal = Journal(run.journal)
         try:
             state = RunState(run.name, journal.records)
+            if unknown := [node for node in only if node not in state.tree.nodes]:
+                raise EngineError(
+                    f"the node {unknown[0]!r} of {run.name} was to run again; it has none of that id. "
+                    f"`dflow-hpc get -o json {run.name}` shows them."
+                )
             again = to_run_again(state.tree.nodes, run.name, only)
             for node_id in again & state.leaves.keys():
                 set_aside(run.leaf_dir(state.leaves[node_id]))

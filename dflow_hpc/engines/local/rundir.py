@@ -347,9 +347,11 @@ def _make(base: Path, name: str) -> Path:
                 f"the directory of a run, {path}, was to be made: {error.strerror}. "
                 "Say where runs may lie with config['debug_workdir'] or DFLOW_DEBUG_WORKDIR."
             ) from error
+        advice = f"Go on with it (`dflow-hpc resume {name}`), remove it (`dflow-hpc delete {name}`)"
+        if not RunDir(path).exists:
+            advice = "It is no run, or one that never became complete: remove it"
         raise EngineError(
-            f"a run named {name!r} was to start; {path} is there already. Go on with it (`dflow-hpc resume {name}`), "
-            f"remove it (`dflow-hpc delete {name}`), or use another name."
+            f"a run named {name!r} was to start; {path} is there already. {advice}, or use another name."
         ) from error
     return path
 
