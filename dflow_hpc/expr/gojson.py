@@ -70,6 +70,8 @@ class _Writer:
             return number_text(value)
         if depth > _MAX_DEPTH:
             raise ExpressionError(f"json: a value nested deeper than {_MAX_DEPTH} levels cannot be written")
+        if isinstance(value, (golang.NilList, golang.NilMap)):
+            return "null"
         if isinstance(value, Mapping):
             go_type = golang.type_name(value)
             if go_type.startswith("map[interface {}]"):
@@ -79,8 +81,6 @@ class _Writer:
                 for key in sorted(value, key=golang.sort_key)
             ]
             return self._bracket("{", items, "}", depth)
-        if isinstance(value, golang.NilList):
-            return "null"
         if isinstance(value, (list, tuple)):
             return self._bracket("[", [self.write(item, depth + 1) for item in value], "]", depth)
         to_json = getattr(value, "to_json", None)  # a time says its own

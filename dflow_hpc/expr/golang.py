@@ -65,6 +65,10 @@ class TypedMap(dict[Any, Any]):
         return not self.go_type.startswith("map[")
 
 
+class NilMap(TypedMap):
+    """A nil map: empty, and ``null`` in JSON."""
+
+
 class Function:
     """A function that expressions can call, with the signature that it has in Go.
 
@@ -368,6 +372,16 @@ def plain_digits(digits: str, point: int) -> str:
 
 # --- texts ---------------------------------------------------------------------------------------------------------
 
+
+def quote_bytes(text: str) -> str:
+    """Quote a text as ``time`` does in its errors: every byte that is not plain ASCII by its number."""
+    shown = [
+        "\\" + chr(code) if code in b'"\\' else chr(code) if 0x20 <= code < 0x80 else f"\\x{code:02x}"
+        for code in to_bytes(text)
+    ]
+    return '"' + "".join(shown) + '"'
+
+
 _QUOTE_SHORT = {
     "\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", '"': r"\"", "\\": r"\\",
 }  # fmt: skip
@@ -454,23 +468,23 @@ def parse_duration(text: str) -> Duration:
     if rest == "0":
         return Duration(0)
     if not rest:
-        raise ExpressionError(f"time: invalid duration {quote(text)}")
+        raise ExpressionError(f"time: invalid duration {quote_bytes(text)}")
     total = 0
     while rest:
         part = _DURATION_PART.match(rest)
         if part is None or not (part["whole"] or part["fraction"]) or len(part["whole"]) > 19:
-            raise ExpressionError(f"time: invalid duration {quote(text)}")
+            raise ExpressionError(f"time: invalid duration {quote_bytes(text)}")
         if not part["unit"]:
-            raise ExpressionError(f"time: missing unit in duration {quote(text)}")
+            raise ExpressionError(f"time: missing unit in duration {quote_bytes(text)}")
         unit = _UNITS.get(part["unit"])
         if unit is None:
-            raise ExpressionError(f"time: unknown unit {quote(part['unit'])} in duration {quote(text)}")
+            raise ExpressionError(f"time: unknown unit {quote_bytes(part['unit'])} in duration {quote_bytes(text)}")
         fraction = part["fraction"][:18]
         total += int(part["whole"] or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
         rest = rest[part.end() :]
     total = -total if negative else total
     if not INT_MIN <= total <= INT_MAX:
-        raise ExpressionError(f"time: invalid duration {quote(text)}")
+        raise ExpressionError(f"time: invalid duration {quote_bytes(text)}")
     return Duration(total)
 
 

@@ -325,7 +325,7 @@ class _Parts:
 
 
 class _Mismatch(Exception):
-    """The value does not go on as the layout does; the argument is what was looked for."""
+    """The value does not go on as the layout does; the argument is what is left of it, if it is less than before."""
 
 
 class _OutOfRange(Exception):
@@ -363,7 +363,7 @@ def parse(layout: str, value: str, location: Location | None = None) -> Time:
         ExpressionError: It does not fit, with Go's text: ``parsing time "x" as "2006": cannot parse "x" as "2006"``.
     """
     parts, rest = _Parts(), value
-    what = f"parsing time {golang.quote(value)}"
+    what = f"parsing time {golang.quote_bytes(value)}"
     pieces = _cut(layout)
     for index, piece in enumerate(pieces):
         try:
@@ -372,13 +372,13 @@ def parse(layout: str, value: str, location: Location | None = None) -> Time:
             else:
                 following = pieces[index + 1] + (pieces[index + 2] if index + 2 < len(pieces) else "")
                 rest = _read(piece, rest, parts, following)
-        except _Mismatch:
-            shown = f"{golang.quote(rest)} as {golang.quote(piece)}"
-            raise ExpressionError(f"{what} as {golang.quote(layout)}: cannot parse {shown}") from None
+        except _Mismatch as mismatch:
+            shown = f"{golang.quote_bytes(mismatch.args[0] if mismatch.args else rest)} as {golang.quote_bytes(piece)}"
+            raise ExpressionError(f"{what} as {golang.quote_bytes(layout)}: cannot parse {shown}") from None
         except _OutOfRange as error:
             raise ExpressionError(f"{what}: {error} out of range") from None
     if rest:
-        raise ExpressionError(f"{what}: extra text: {golang.quote(rest)}")
+        raise ExpressionError(f"{what}: extra text: {golang.quote_bytes(rest)}")
     try:
         return _assemble(parts, location or UTC)
     except _OutOfRange as error:
@@ -389,11 +389,11 @@ def _skip(text: str, value: str) -> str:
     while text:
         if text[0] == " ":
             if value and value[0] != " ":
-                raise _Mismatch
+                raise _Mismatch(value)
             text, value = text.lstrip(" "), value.lstrip(" ")
             continue
         if not value.startswith(text[0]):
-            raise _Mismatch
+            raise _Mismatch(value)
         text, value = text[1:], value[1:]
     return value
 

@@ -333,14 +333,15 @@ class _Planner:
         if number == len(_LEVELS):
             return self.prefixed()
         kind, wrong, symbols = _LEVELS[number]
-        left = self.level(number + 1)
+        first = self.level(number + 1)
+        others: list[tuple[str, _Stage | None]] = []
         while self.at < len(self.tokens):
             token = self.tokens[self.at]
             if token.kind != kind or token.value not in symbols:
                 break
             self.at += 1
-            left = _operation(token.value, wrong, left, self.level(number + 1))
-        return left
+            others.append((token.value, self.level(number + 1)))
+        return _chain(first, others, wrong) if others else first
 
     def prefixed(self) -> _Stage | None:
         if self.at < len(self.tokens) and self.tokens[self.at].kind == PREFIX:
@@ -390,23 +391,28 @@ def _run(stage: _Stage | None) -> Any:
     return None if stage is None else stage()
 
 
-def _operation(symbol: str, wrong: str, left: _Stage | None, right: _Stage | None) -> _Stage:
-    decided = _SHORT.get(symbol)
-    check, apply = _OPERATIONS[symbol]
+def _chain(first: _Stage | None, others: list[tuple[str, _Stage | None]], wrong: str) -> _Stage:
+    """Return what evaluates operators of one precedence from left to right, however many there are."""
 
     def stage() -> Any:
-        first = _run(left)
-        if decided is not None and (found := decided(first)) is not _NEVER:
-            return found
-        skipped = (symbol == "?" and first is False) or (symbol == ":" and first is not None)
-        second = _NEVER if skipped else _run(right)
-        bad = check(first, second)
-        if bad is not None:
-            shown = "=" if symbol == "==" else symbol
-            raise _Problem(wrong.format(golang.format_value(bad[0]), shown))
-        return apply(first, second)
+        value = _run(first)
+        for symbol, right in others:
+            value = _apply(symbol, value, right, wrong)
+        return value
 
     return stage
+
+
+def _apply(symbol: str, left: Any, right: _Stage | None, wrong: str) -> Any:
+    if symbol in _SHORT and (found := _SHORT[symbol](left)) is not _NEVER:
+        return found
+    skipped = (symbol == "?" and left is False) or (symbol == ":" and left is not None)
+    second = _NEVER if skipped else _run(right)
+    check, operation = _OPERATIONS[symbol]
+    bad = check(left, second)
+    if bad is not None:
+        raise _Problem(wrong.format(golang.format_value(bad[0]), "=" if symbol == "==" else symbol))
+    return operation(left, second)
 
 
 def _prefix(symbol: str, operand: _Stage | None) -> _Stage:

@@ -303,6 +303,8 @@ class _Filter(Step):
     script: _Script
 
     def apply(self, root: Any, current: Any, rest: list[Step]) -> Any:
+        if not self.script.text:
+            raise _NotFound("invalid expression. is empty")
         found = []
         for item in _children("filter", current):
             try:

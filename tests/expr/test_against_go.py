@@ -29,7 +29,7 @@ def now() -> gotime.Time:
 FUNCTIONS = functions(random.Random(1), now)
 
 DIFFERENT = {
-    "\\": "a `when` that is one backslash stops Argo's controller with an index out of range; here it is an error",
+    ("when", "\\"): "one backslash stops Argo's controller with an index out of range; here it is an error",
 }
 
 
@@ -126,7 +126,7 @@ def difference(kind: str, case: dict[str, Any], environment: dict[str, Any]) -> 
 def test_table(file: Path) -> None:
     table = json.loads(file.read_text(encoding="utf-8"))
     environment = gojson.loads(json.dumps(table["environment"])) or {}  # its numbers are floats, as in Go
-    cases = [case for case in table["cases"] if case.get("text", case.get("pattern")) not in DIFFERENT]
+    cases = [case for case in table["cases"] if (table["kind"], case["text"]) not in DIFFERENT]
     assert cases
     found = [difference(table["kind"], case, environment) for case in cases]
     wrong = [text for text in found if text]

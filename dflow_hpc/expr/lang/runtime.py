@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dflow_hpc.expr import golang, gotime
-from dflow_hpc.expr.golang import Duration, Int64, TypedList, TypedMap, Uint8, type_name
+from dflow_hpc.expr.golang import Duration, TypedList, TypedMap, Uint8, type_name
 from dflow_hpc.expr.gotime import Time
 from dflow_hpc.expr.lang.errors import Fault
 
@@ -39,8 +39,8 @@ def is_number(value: Any) -> bool:
 
 
 def is_nil(value: Any) -> bool:
-    """Say whether a value is nil, or a nil slice."""
-    return value is None or isinstance(value, golang.NilList)
+    """Say whether a value is nil, or a nil slice or map."""
+    return value is None or isinstance(value, (golang.NilList, golang.NilMap))
 
 
 def is_list(value: Any) -> bool:
@@ -290,26 +290,32 @@ def call(function: Any, arguments: list[Any]) -> Any:
         raise Fault("reflect: Call with too few input arguments")
     if len(arguments) > fixed and not function.variadic:
         raise Fault("reflect: Call with too many input arguments")
+    for index in reversed(range(len(arguments))):  # Go makes the zero values first, from the last argument on
+        if arguments[index] is None:
+            arguments[index] = _nil_as(function, index)
     for index, argument in enumerate(arguments):
         wanted = parameters[min(index, len(parameters) - 1)]
-        if argument is None:
-            arguments[index] = _nil_as(function, index, wanted)
-        elif wanted != "interface {}" and type_name(argument) != wanted:
+        found = type_name(argument) if argument is not None else wanted
+        if wanted not in ("interface {}", found):
             if index >= fixed:
-                raise Fault(f"reflect: cannot use {type_name(argument)} as type {wanted} in Call")
-            raise Fault(f"reflect: Call using {type_name(argument)} as type {wanted}")
+                raise Fault(f"reflect: cannot use {found} as type {wanted} in Call")
+            raise Fault(f"reflect: Call using {found} as type {wanted}")
     return function.call(*arguments)
 
 
-def _nil_as(function: golang.Function, index: int, wanted: str) -> Any:
+def _nil_as(function: golang.Function, index: int) -> Any:
     """Return what Go makes of a nil argument: the zero value of the parameter's type."""
-    if function.variadic and index == len(function.parameters) - 1:
-        return golang.NilList()  # the type of the parameter is that of all further arguments together
-    if function.variadic and index >= len(function.parameters):
-        raise Fault(f"runtime error: index out of range [{index}] with length {len(function.parameters)}")
-    zero = {"string": "", "int": 0, "int64": Int64(0), "float64": 0.0, "bool": False, "time.Duration": Duration(0)}
+    parameters = function.parameters
+    if index >= len(parameters):
+        raise Fault(f"runtime error: index out of range [{index}] with length {len(parameters)}")
+    wanted = parameters[index]
+    if function.variadic and index == len(parameters) - 1:
+        return golang.NilList("[]" + wanted)  # the type of the parameter is that of all further arguments together
     if wanted.startswith("[]"):
-        return golang.NilList()
+        return golang.NilList(wanted)
     if wanted.startswith("map["):
-        return TypedMap({}, wanted)
-    return zero.get(wanted)
+        return golang.NilMap({}, wanted)
+    return _ZEROS.get(wanted)
+
+
+_ZEROS = {"string": "", "int": 0, "float64": 0.0, "bool": False, "time.Duration": Duration(0), "time.Time": gotime.ZERO}

@@ -101,6 +101,8 @@ def make_dict(*pairs: Any) -> dict[str, Any]:
 
 def put(items: MutableMapping[str, Any], key: str, value: Any) -> Any:
     """Set a key, in place."""
+    if isinstance(items, golang.NilMap):
+        raise ExpressionError("assignment to entry in nil map")
     items[key] = value
     return items
 
@@ -123,11 +125,19 @@ def merge(overwrite: bool) -> Callable[..., Any]:
                 target[key] = value
 
     def apply(target: Any, *sources: Any) -> Any:
+        target = {} if isinstance(target, golang.NilMap) and sources else target
         for source in sources:
             into(target, source)
         return target
 
     return apply
+
+
+def deep_copy(value: Any) -> Any:
+    """Return a copy of a value and all in it."""
+    if value is None:
+        raise ExpressionError("reflect: call of reflect.Value.Type on zero Value")
+    return copy.deepcopy(value)
 
 
 def dig(*arguments: Any) -> Any:
@@ -200,7 +210,7 @@ _LISTS: dict[str, tuple[str, Callable[..., Any]]] = {
     "append": ("any, any: []any", lambda items, value: [*_list(items, "Cannot push on type"), value]),
     "merge": ("map[string]any, ...map[string]any: any", merge(overwrite=False)),
     "mergeOverwrite": ("map[string]any, ...map[string]any: any", merge(overwrite=True)),
-    "deepCopy": ("any: any", copy.deepcopy),
+    "deepCopy": ("any: any", deep_copy),
 }
 """Functions that have a twin, ``mustFirst`` of ``first``; both fail alike where an expression calls them."""
 

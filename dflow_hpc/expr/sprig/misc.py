@@ -115,6 +115,10 @@ def url_parse(text: str) -> dict[str, Any]:
     scheme, authority, path, query, fragment = (part or "" for part in match.groups())
     if match[1] is None and text.startswith(":"):
         raise ExpressionError(f"unable to parse url: parse {golang.quote(text)}: missing protocol scheme")
+    if not scheme and match[2] is None and ":" in path.partition("/")[0]:
+        raise ExpressionError(
+            f"unable to parse url: parse {golang.quote(text)}: first path segment in URL cannot contain colon"
+        )
     user, _, host = authority.rpartition("@")
     opaque = ""
     if scheme and match[2] is None and not path.startswith("/"):

@@ -19,8 +19,6 @@ _MAX_LENGTH = 10_000_000
 
 
 def _bounds(length: int, start: int, end: int) -> None:
-    if not 0 <= start <= length:
-        raise ExpressionError(f"runtime error: slice bounds out of range [{start}:{length}]")
     if end > length:
         raise ExpressionError(f"runtime error: slice bounds out of range [:{end}] with length {length}")
     if start > end:
@@ -129,8 +127,8 @@ def initials(text: str) -> str:
 
 
 def no_space(text: str) -> str:
-    """Return the text without blanks."""
-    return "".join(character for character in text if character not in gotext.BLANK)
+    """Return the text without blanks; each byte becomes a character of its own, a fault of the original."""
+    return "".join(chr(code) for code in golang.to_bytes(text) if chr(code) not in gotext.BLANK)
 
 
 def wrap(width: int, separator: str, text: str, *, cut_words: bool) -> str:
@@ -290,7 +288,7 @@ def pascal_case(text: str) -> str:
     """Return ``PascalCase``; connectors in front stay, and one of several between words."""
     head = len(text) - len(text.lstrip("-_" + gotext.BLANK))
     if head >= len(text):
-        return text
+        return text + text[-1:]  # the original writes the last connector twice
     made = [text[:head]]
     current, was_upper = gotext.upper(text[head]), text[head].isupper()
     for character in text[head + 1 :]:
