@@ -12,6 +12,7 @@ import time
 import pytest
 
 from dflow_hpc.compile import Compiled
+from dflow_hpc.config import config
 from dflow_hpc.errors import EngineError
 
 RESUME = "import sys; from dflow_hpc.engines.local.engine import LocalEngine; LocalEngine().resume(sys.argv[1])"
@@ -226,8 +227,6 @@ def test_a_full_disk_breaks_the_run_off_and_loses_nothing(engine, compiled, scri
 
 
 def test_failfast_ends_the_run_at_the_first_failure(engine, compiled, script, monkeypatch):
-    from dflow_hpc.config import config
-
     monkeypatch.setitem(config, "debug_failfast", True)
     run_id = engine.submit(compiled([["bad", "long"]], script("bad", "exit 1"), script("long", "sleep 60")))
     assert phases(engine.query(run_id))["long"] == "Failed"
@@ -277,6 +276,12 @@ def test_a_step_that_is_not_there_is_named(engine, compiled, script):
     run_id = engine.submit(compiled([["a"]], script("a", "")))
     with pytest.raises(EngineError, match="steps that ran are: a"):
         engine.logs(run_id, "b")
+
+
+def test_a_setting_that_would_be_ignored_is_refused(engine, compiled, script, monkeypatch):
+    monkeypatch.setitem(config, "debug_s3", True)
+    with pytest.raises(EngineError, match="debug_s3"):
+        engine.submit(compiled([["a"]], script("a", "")))
 
 
 def test_nothing_is_left_of_a_submission_that_failed(engine, tmp_path):

@@ -29,7 +29,6 @@ from dflow_hpc.errors import EngineError
 
 _KEPT_SETTINGS = (
     "debug_artifact_dir",
-    "debug_s3",
     "debug_copy_method",
     "debug_failfast",
     "debug_pool_workers",
@@ -57,7 +56,16 @@ def new_run(
         reuse: Steps (``ArgoStep``) whose outputs stand for those of steps with the same key.
         resources: Other objects that the manifest refers to.
         code: Directory of an extracted bundle to copy, for a workflow that comes without one.
+
+    Raises:
+        EngineError: It cannot be made, or a setting asks for what local runs cannot do.
+        BundleError: The bundle is damaged.
     """
+    if config["debug_s3"]:
+        raise EngineError(
+            f"a local run was to keep its artifacts in S3 (debug_s3, set by: {config.layer('debug_s3')}); in this version "
+            "the steps of local runs read and write this machine's store only. Unset it."
+        )
     metadata = compiled.manifest.get("metadata") or {}
     settings = {**{name: config[name] for name in _KEPT_SETTINGS}, "origin": _origin()}
     run = RunDir.create(base, metadata, id=id, settings=settings)
