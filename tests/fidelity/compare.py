@@ -62,7 +62,7 @@ RANDOM = frozenset(
         "dag-task-level-timeout",  # 15 s of sleep met a limit of 20 s, because the cluster was slow to start it
     ]
 )
-"""Manifests that depend on chance: in these each leaf is given the outcome that was recorded; the rest must follow from it."""
+"""Manifests that depend on chance: their leaves end as it was recorded, and the rest must follow from that."""
 
 
 class Replay:
