@@ -296,9 +296,9 @@ def _run_op(leaf: Leaf) -> dict[str, Any]:
             inputs.stage(artifact, op_path(root, artifact["path"]))
     variables = leaf.environment("main")
     if "env" in leaf.template:
-        from dflow_hpc.engines.local import commands
+        from dflow_hpc.engines.local import environment
 
-        variables = {**variables, **commands.variables(leaf, {"name": "main", "env": leaf.template["env"]})}
+        variables = {**variables, **environment.variables(leaf, {"name": "main", "env": leaf.template["env"]})}
     for name, value in variables.items():
         os.environ[name] = value
     outputs: dict[str, Any] = {}

@@ -63,8 +63,8 @@ def new_run(
     """
     if config["debug_s3"]:
         raise EngineError(
-            f"a local run was to keep its artifacts in S3 (debug_s3, set by: {config.layer('debug_s3')}); in this version "
-            "the steps of local runs read and write this machine's store only. Unset it."
+            f"a local run was to keep its artifacts in S3 (debug_s3, set by: {config.layer('debug_s3')}); in this "
+            "version the steps of local runs read and write this machine's store only. Unset it."
         )
     metadata = compiled.manifest.get("metadata") or {}
     settings = {**{name: config[name] for name in _KEPT_SETTINGS}, "origin": _origin()}
