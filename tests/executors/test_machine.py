@@ -73,7 +73,7 @@ def test_files_in_their_order(tmp_path, monkeypatch):
     assert machine_files()[:3] == [named, tmp_path / "machines.toml", user]
     assert machine_files(beside=tmp_path / "elsewhere")[:2] == [named, user]
     monkeypatch.setenv("DFLOW_MACHINES", str(tmp_path / "gone"))
-    with pytest.raises(ConfigError, match="DFLOW_MACHINES names .* there is no file"):
+    with pytest.raises(ConfigError, match=r"DFLOW_MACHINES names .* there is no file"):
         machine_files()
 
 

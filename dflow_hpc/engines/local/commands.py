@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import select
@@ -25,8 +26,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from dflow_hpc.engines.local import leafrun, staging
+from dflow_hpc.engines.local.environment import expand, variables
 from dflow_hpc.engines.local.leafrun import Leaf
 from dflow_hpc.engines.local.views import View
+from dflow_hpc.executors import runtimes
 
 _SCRIPT = "/argo/staging/script"
 _CHUNK = 1 << 16
@@ -49,6 +52,7 @@ class Program:
         pause: Seconds between two attempts.
         captured: Keep the end of its stdout.
         sidecar: End it when the others have ended.
+        after: Called when it has ended.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Program:
         pause: float = 0.0,
         captured: bool = False,
         sidecar: bool = False,
+        after: Callable[[], None] | None = None,
     ):
         self.name = name
         self.body = body
@@ -69,6 +74,7 @@ class Program:
         self.pause = pause
         self.captured = captured
         self.sidecar = sidecar
+        self.after = after
         self.code: int | None = None
         """Its exit code, once it has ended for good."""
         self.text = ""
@@ -189,6 +195,8 @@ class Supervisor:
             _unregister(self._poller, fd)
             os.close(fd)
         program.fds.clear()
+        if program.after is not None:
+            program.after()
         program.pid = 0
         code = os.waitstatus_to_exitcode(status)
         program.signal = max(0, -code)
@@ -290,7 +298,8 @@ def run(leaf: Leaf) -> dict[str, Any]:
     os.mkdir(f"{root}/inputs")
     staging.stage_parameters(f"{root}/inputs/parameters", leaf.inputs.get("parameters") or [])
     settings = leaf.settings
-    view = View(root, settings["run_dir"], template, settings["keep"], settings["no_namespaces"])
+    contained = settings["runtime"] not in (None, "host")
+    view = View(root, settings["run_dir"], template, settings["keep"], settings["no_namespaces"], contained)
     inputs = _stage(leaf, view)
     os.mkdir(f"{root}/workdir")
     view.prepare(leaf.notices)
@@ -396,13 +405,15 @@ def _programs(leaf: Leaf, view: View) -> list[Program]:
 
 
 def _program(leaf: Leaf, view: View, container: dict[str, Any], **options: Any) -> Program:
+    if leaf.settings["runtime"] not in (None, "host"):
+        return _contained(leaf, view, container, options)
     name = container["name"]
     environment = {**os.environ, **leaf.environment(name), **variables(leaf, container)}
     words = [*(container.get("command") or []), *(container.get("args") or [])]
     if not container.get("command"):
         words.insert(0, _entry_point(leaf, container))
     log = _termination_log(leaf.root, name)
-    words = [view.translate(_expand(str(word), environment), container, log) for word in words]
+    words = [view.translate(expand(str(word), environment), container, log) for word in words]
     environment = {
         key: view.translate(value, container, log) if key in _own_names(container) else value
         for key, value in environment.items()
@@ -420,59 +431,39 @@ def _program(leaf: Leaf, view: View, container: dict[str, Any], **options: Any) 
     return Program(name, body, **options)
 
 
+def _contained(leaf: Leaf, view: View, container: dict[str, Any], options: dict[str, Any]) -> Program:
+    """Return the program that is a container of a runtime."""
+    runtime = leaf.settings["runtime"]
+    given = {**leaf.environment(container["name"]), **variables(leaf, container)}
+    progress = leaf.settings["progress_dir"]
+    made = runtimes.Container(
+        name=f"dflow-{hashlib.sha256(leaf.root.encode()).hexdigest()[:16]}-{container['name']}",
+        image=container["image"],
+        command=tuple(expand(str(word), given) for word in container.get("command") or ()),
+        args=tuple(expand(str(word), given) for word in container.get("args") or ()),
+        variables=given,
+        mounts=[*view.mounts(container, _termination_log(leaf.root, container["name"])), (progress, progress)],
+        directory=container.get("workingDir"),
+        user=(os.getuid(), os.getgid()),
+    )
+    words = runtimes.run_words(runtime, made)
+    environment = runtimes.client_environment(runtime, made, os.environ)
+
+    def remove() -> None:
+        removal = runtimes.removal_words(runtime, made.name)
+        if removal is not None:
+            os.spawnvp(os.P_WAIT, removal[0], removal)
+
+    def body() -> int:
+        find_program(runtime, os.environ.get("PATH", os.defpath))
+        remove()  # one of an earlier life may still run: its processes are no children of ours
+        return _execute(words, environment)
+
+    return Program(container["name"], body, after=remove, **options)
+
+
 def _own_names(container: dict[str, Any]) -> set[str]:
     return {variable["name"] for variable in container.get("env") or []}
-
-
-def variables(leaf: Leaf, container: dict[str, Any]) -> dict[str, str]:
-    """Return a container's variables; ``$(NAME)`` of an earlier one is expanded, as Kubernetes does.
-
-    Raises:
-        StagingError: One comes from where the local engine cannot read it.
-    """
-    found: dict[str, str] = {}
-    fields = {"metadata.name": leaf.spec["pod"], "metadata.uid": leaf.spec["id"]}
-    for variable in container.get("env") or []:
-        name, source = variable["name"], variable.get("valueFrom")
-        if source is None:
-            found[name] = _expand(str(variable.get("value") or ""), found)
-        elif (field := (source.get("fieldRef") or {}).get("fieldPath")) in fields:
-            found[name] = fields[field]
-        elif "secretKeyRef" in source:
-            value = _secret(leaf, name, source["secretKeyRef"])
-            if value is not None:
-                found[name] = value
-        else:
-            raise staging.StagingError(
-                "init",
-                f"the variable {name!r} of container {container['name']!r} comes from {', '.join(source)}, which the "
-                "local engine cannot read; give it a plain value",
-            )
-    return found
-
-
-def _secret(leaf: Leaf, variable: str, reference: dict[str, Any]) -> str | None:
-    name, key = reference["name"], reference["key"]
-    try:
-        with open(f"{leaf.settings['secrets_dir']}/{name}/{key}", encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        if reference.get("optional"):
-            return None
-        raise staging.StagingError(
-            "init",
-            f"the variable {variable!r} comes from key {key!r} of the secret {name!r}, which this run does not have "
-            "(secrets go when a run ends). Give it by Secret(value); retry without --same-code",
-        ) from error
-
-
-def _expand(text: str, variables: dict[str, str]) -> str:
-    """Expand ``$(NAME)`` where NAME is known; ``$$(NAME)`` stands for ``$(NAME)`` itself."""
-
-    def replace(match: re.Match[str]) -> str:
-        return match[0][1:] if match[0].startswith("$$") else variables.get(match[1], match[0])
-
-    return re.sub(r"\$?\$\(([A-Za-z_.-][\w.-]*)\)", replace, text)
 
 
 def _entry_point(leaf: Leaf, container: dict[str, Any]) -> str:

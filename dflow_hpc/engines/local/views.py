@@ -38,10 +38,21 @@ class View:
         template: The leaf's template.
         keep: Host directories that must stay visible.
         refused: Why there are no namespaces, or nothing.
+        contained: The programs run in containers: nothing of the host is seen but what is mounted.
     """
 
-    def __init__(self, root: str, run_dir: str, template: dict[str, Any], keep: list[str], refused: str):
+    def __init__(
+        self,
+        root: str,
+        run_dir: str,
+        template: dict[str, Any],
+        keep: list[str],
+        refused: str,
+        contained: bool = False,
+    ):
         self._base = f"{root}/root"
+        self._template = template
+        self._contained = contained
         self._volumes = _Volumes(root, run_dir, template)
         self._refused = refused
         self._keep = keep
@@ -70,6 +81,8 @@ class View:
     def real(self, path: str) -> str:
         """Return where to find what the programs left at a path: in the leaf's directory, or on the host."""
         own = self.own_path(path)
+        if self._contained:
+            return own
         if self._refused:
             return own if os.path.lexists(own) or not os.path.lexists(path) else path
         return path if self._volumes.real(path) is None and self._is_hosts(canonical(path)) else own
@@ -84,6 +97,8 @@ class View:
 
     def prepare(self, notices: list[str]) -> None:
         """Get ready for programs; say in ``notices`` when paths are substituted instead of mounted."""
+        if self._contained:
+            return
         if not self._refused and sum(len(os.listdir(path)) for path in self._merged) > _MOST_BINDS:
             self._refused = f"directories with more than {_MOST_BINDS} entries would have to be rebuilt"
         if self._refused:
@@ -102,7 +117,7 @@ class View:
             container: Whose text it is; volumes are mounted per container.
             termination_log: The file behind ``/dev/termination-log``.
         """
-        if not self._refused:
+        if self._contained or not self._refused:
             return text
         places = {path: self._base + path for path in (*self._own, *self._declared)}
         places |= {path: source for source, path in self._volumes.mounts(container)}
@@ -110,6 +125,37 @@ class View:
         pattern = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
         # Only where a path begins: not in /var/tmp, ~/tmp or ./tmp; and not in the middle of a name.
         return re.sub(rf"(?<![\w./~$}}-])(?:{pattern})(?![\w-])", lambda match: places[match[0]], text)
+
+    def mounts(self, container: dict[str, Any], termination_log: str) -> list[tuple[str, str]]:
+        """Return what a container of a runtime must see: pairs of a path here and one in it.
+
+        Of an output its directory is mounted, because the output itself is not there yet.
+
+        Args:
+            container: Whose mounts.
+            termination_log: The file behind ``/dev/termination-log``; it is made.
+
+        Raises:
+            StagingError: An output lies directly in ``/``, which cannot be mounted.
+        """
+        os.close(os.open(termination_log, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        found = {TERMINATION_LOG: termination_log, **{own: self._base + own for own in self._own}}
+        found |= {path: source for source, path in self._volumes.mounts(container)}
+        outputs = [posixpath.normpath(path) for path in _paths(self._template.get("outputs") or {})]
+        directories = {posixpath.dirname(path): path for path in outputs if not self._owns(canonical(path))}
+        for directory, path in directories.items():
+            if directory == "/":
+                raise StagingError(
+                    "init",
+                    f"the output {path} lies directly in the container's root, which cannot be mounted on this "
+                    "machine; let it lie in a directory, such as /tmp",
+                )
+            os.makedirs(self.own_path(directory), exist_ok=True)
+            found[directory] = self.own_path(directory)
+        for path in map(posixpath.normpath, _paths(self._template.get("inputs") or {})):
+            if not self._owns(canonical(path)) and posixpath.dirname(path) not in directories:
+                found[path] = self.own_path(path)
+        return [(source, path) for path, source in sorted(found.items()) if os.path.lexists(source)]
 
     def enter(self, container: dict[str, Any], termination_log: str, mount_point: str) -> None:
         """In the child: make the view the process's root.
