@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import golang, goregexp, gotext, gotime
+from dflow_hpc.expr import golang, goregexp, gotext, gotime, gotime_parse
 
 PREFIX, NUMERIC, BOOLEAN, STRING, PATTERN, TIME, VARIABLE, SEPARATOR, ACCESSOR = (
     "PREFIX", "NUMERIC", "BOOLEAN", "STRING", "PATTERN", "TIME", "VARIABLE", "SEPARATOR", "ACCESSOR",
@@ -262,7 +262,7 @@ def _time(text: str) -> gotime.Time | None:
         return None
     for layout in _TIME_LAYOUTS:
         try:
-            return gotime.parse(layout, text)
+            return gotime_parse.parse(layout, text)
         except ExpressionError:
             continue
     return None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import goformat, gojson, golang, goregexp, gotime
+from dflow_hpc.expr import goformat, gojson, golang, goregexp, gotime, gotime_parse
 from dflow_hpc.expr.functions import functions
 from dflow_hpc.expr.govaluate import evaluate_when
 from dflow_hpc.expr.lang import evaluate
@@ -93,11 +93,11 @@ def single(case: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
             value = gojson.loads(text)
             return {"printed": golang.format_value(value), "json": gojson.dumps(value)}
         case "time_parse":
-            return {"result": gotime.parse(case["layout"], text).format(gotime.RFC3339_NANO)}
+            return {"result": gotime_parse.parse(case["layout"], text).format(gotime.RFC3339_NANO)}
         case "time_format":
-            return {"result": gotime.parse(gotime.RFC3339_NANO, text).format(case["layout"])}
+            return {"result": gotime_parse.parse(gotime.RFC3339_NANO, text).format(case["layout"])}
         case "strftime":
-            return {"result": gotime.strftime(case["layout"], gotime.parse(gotime.RFC3339_NANO, text))}
+            return {"result": gotime.strftime(case["layout"], gotime_parse.parse(gotime.RFC3339_NANO, text))}
         case "sprintf":
             value = case["value"] if case.get("integer") or isinstance(case["value"], str) else float(case["value"])
             return {"result": goformat.sprintf(text, value)}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import gojson, golang, gotext, gotime
+from dflow_hpc.expr import gojson, golang, gotext, gotime, gotime_parse
 from dflow_hpc.expr.golang import NilList, TypedList, TypedMap, format_value, strings, type_name
 from dflow_hpc.expr.lang import runtime
 from dflow_hpc.expr.lang.errors import Fault
@@ -330,10 +330,10 @@ def _date(*arguments: Any) -> gotime.Time:
     if len(rest) == 2:
         location = _or_fault(gotime.load_location, rest[1])
     if rest:
-        return _or_fault(gotime.parse, rest[0], text, location)  # type: ignore[no-any-return]
+        return _or_fault(gotime_parse.parse, rest[0], text, location)  # type: ignore[no-any-return]
     for layout in _LAYOUTS:
         try:
-            return gotime.parse(layout, text, location)
+            return gotime_parse.parse(layout, text, location)
         except ExpressionError:
             continue
     raise Fault(f"invalid date {text}")

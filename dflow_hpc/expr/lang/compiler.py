@@ -126,9 +126,7 @@ class _Compiler:
         def current(machine: Machine) -> Any:
             if not machine.scopes:
                 raise Fault("runtime error: index out of range [-1]")
-            scope = machine.scopes[-1]
-            items = scope.items
-            return golang.Uint8(items[scope.index]) if isinstance(items, bytes) else items[scope.index]
+            return _item(machine.scopes[-1])
 
         return _placed(node.at, current)
 

@@ -13,7 +13,7 @@ import random
 from dflow_hpc.expr.golang import Function
 from dflow_hpc.expr.sprig import collections, dates, misc, numbers, texts
 
-_PURE = {**texts.functions(), **numbers.functions(), **collections.functions()}
+_PURE = {**texts.functions(), **numbers.functions(), **collections.functions(), **misc.PURE}
 
 
 def functions(rng: random.Random, now: dates.Clock) -> dict[str, Function]:

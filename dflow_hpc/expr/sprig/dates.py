@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import golang, gotime
+from dflow_hpc.expr import golang, gotime, gotime_parse
 from dflow_hpc.expr.golang import Duration, Int64
 from dflow_hpc.expr.gotime import Time
 
@@ -72,7 +72,7 @@ def functions(now: Clock) -> dict[str, golang.Function]:
         "mustDateModify": ("string, time.Time: time.Time", lambda text, time: time.add(golang.parse_duration(text))),
         "must_date_modify": ("string, time.Time: time.Time", lambda text, time: time.add(golang.parse_duration(text))),
         "toDate": ("string, string: time.Time", _to_date),
-        "mustToDate": ("string, string: time.Time", gotime.parse),
+        "mustToDate": ("string, string: time.Time", gotime_parse.parse),
         "unixEpoch": ("time.Time: string", lambda time: str(time.nanoseconds // golang.SECOND)),
     }
     return {name: golang.function(signature, call) for name, (signature, call) in table.items()}
@@ -87,7 +87,7 @@ def _or_zero(text: str) -> int:
 
 def _to_date(layout: str, text: str) -> Time:
     try:
-        return gotime.parse(layout, text)
+        return gotime_parse.parse(layout, text)
     except ExpressionError:
         return gotime.ZERO
 

@@ -279,14 +279,23 @@ _TABLE: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
+def _made(table: Mapping[str, tuple[str, Callable[..., Any]]]) -> dict[str, golang.Function]:
+    return {name: golang.function(signature, call) for name, (signature, call) in table.items()}
+
+
+PURE = {
+    **_made(_TABLE),
+    **_made({name[0].lower() + name[1:]: entry for name, entry in _regex(_must).items()}),
+    **_made({"must" + name: entry for name, entry in _regex(goregexp.compile).items()}),
+    **{name: _refused(name) for name in _REFUSED},
+}
+"""The functions that draw nothing."""
+
+
 def functions(rng: random.Random) -> dict[str, golang.Function]:
-    """Return the functions by name.
+    """Return the functions that draw random values, by name.
 
     Args:
-        rng: Where random values come from.
+        rng: Where they come from.
     """
-    table = {**_TABLE, **_random(rng)}
-    table |= {name[0].lower() + name[1:]: entry for name, entry in _regex(_must).items()}
-    table |= {"must" + name: entry for name, entry in _regex(goregexp.compile).items()}
-    made = {name: golang.function(signature, call) for name, (signature, call) in table.items()}
-    return {**made, **{name: _refused(name) for name in _REFUSED}}
+    return _made(_random(rng))
