@@ -322,3 +322,24 @@ def test_what_ended_before_its_session_did_is_listed_as_ended(engine, compiled, 
     run_id = engine.submit(compiled([["a"]], script("a", "")))
     (engine.find(run_id).path / "status").write_text("Running")  # killed just before this was written
     assert [info.phase for info in engine.list_runs()] == ["Succeeded"]
+
+
+def test_ctrl_c_beside_a_running_event_loop_leaves_a_run_that_can_be_resumed(engine, compiled, script, flags):
+    started = flags / "started"
+    work = compiled([["long"]], script("long", f"touch {started}; sleep 60"))
+
+    def press():
+        wait_for(started)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def cell():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as a kernel has it while a cell runs
+        threading.Thread(target=press).start()
+        with pytest.raises(KeyboardInterrupt):
+            engine.submit(work, id="cell")
+
+    asyncio.run(cell())
+    assert engine.query("cell")["status"]["phase"] == "Running"
+    assert not engine.engine_alive("cell")
+    engine.terminate("cell")
+    assert engine.query("cell")["status"]["phase"] == "Failed"

@@ -76,19 +76,25 @@ def _loop_is_running() -> bool:
 def _in_a_thread(session: Session) -> None:
     """Work beside the event loop of a notebook, which the author's code runs in."""
     failure: list[BaseException] = []
+    done = threading.Event()  # Thread.join takes a thread for ended when a KeyboardInterrupt comes in between
 
     def work() -> None:
         try:
             asyncio.run(session.work())
         except BaseException as error:
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=work, name="dflow-hpc engine", daemon=True)
-    thread.start()
-    while thread.is_alive():
+    threading.Thread(target=work, name="dflow-hpc engine", daemon=True).start()
+    interrupted = False
+    while not done.is_set():
         try:
-            thread.join()
+            done.wait()
         except KeyboardInterrupt:
+            if interrupted:
+                raise  # the thread goes on ending the leaves; a notebook's process must not be ended for that
+            interrupted = True
             session.interrupt_from_outside()
     if failure:
         raise failure[0]

@@ -226,7 +226,7 @@ class Session:
         self._break_off(Interrupted(signal=number))
 
     def interrupt_from_outside(self) -> None:
-        """Do so from another thread than that of the session; the second call does nothing more."""
+        """Do so from another thread than that of the session; a second call does nothing more."""
         if self._interruption is None:
             self._loop.call_soon_threadsafe(self.interrupt, signal.SIGINT)
 
