@@ -366,12 +366,13 @@ class _KeysPatch(_Patch):
         self.source, self.keys, self.items = source, keys, items
 
     def apply(self, now: _Pass) -> Any:
-        return {
-            (self.keys[key].apply(now) if key in self.keys else key): (
-                self.items[key].apply(now) if key in self.items else item
-            )
-            for key, item in self.source.items()
-        }
+        made: dict[Any, Any] = {}
+        changed = False
+        for key, item in self.source.items():
+            new_key = self.keys[key].apply(now) if key in self.keys else key
+            made[new_key] = self.items[key].apply(now) if key in self.items else item
+            changed |= new_key is not key or made[new_key] is not item
+        return made if changed else self.source
 
 
 class _ListPatch(_Patch):

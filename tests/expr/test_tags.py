@@ -27,7 +27,7 @@ def test_what_no_tag_touches_is_shared() -> None:
 
 
 def test_an_object_whose_tags_are_all_unknown_comes_back_itself() -> None:
-    source = {"x": ["{{nope}}", "{{=nope}}"]}
+    source = {"x": ["{{nope}}", "{{=nope}}"], "{{nope}}": 1}
     assert TagTemplate.parse(source).render(SCOPE) is source
 
 
