@@ -12,7 +12,6 @@ This module travels with the author's code: standard library only, valid Python 
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -187,4 +186,6 @@ def randstr(length: int = 5) -> str:
 
     Unlike dflow's it does not follow ``random.seed``, so that two seeded programs never get one name.
     """
+    import secrets  # with random and OpenSSL behind it: a leaf that forks from who has them pays for them
+
     return "".join(secrets.choice("0123456789abcdefghijklmnopqrstuvwxyz") for _ in range(length))

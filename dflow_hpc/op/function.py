@@ -13,7 +13,6 @@ This module travels with the author's code: standard library only, valid Python 
 import ast
 import copy
 import inspect
-import logging
 import types
 import typing
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Type
@@ -23,7 +22,6 @@ from dflow_hpc.op.op import OP
 from dflow_hpc.op.opio import OPIO, OPIOSign
 from dflow_hpc.op.signs import Artifact, Parameter, Sign
 
-_log = logging.getLogger(__name__)
 _ONE = "dflow_output"
 
 
@@ -93,7 +91,11 @@ _Outputs = Tuple[OPIOSign, Callable[[Any], Dict[str, Any]], Callable[[Mapping[st
 def _outputs(func: Callable[..., Any]) -> _Outputs:
     annotations = getattr(func, "__annotations__", {})
     if "return" not in annotations:
-        _log.warning("the function %s has no return annotation: as an OP it has no outputs", func.__name__)
+        import logging  # with threading behind it, which costs each fork; hardly any function comes here
+
+        logging.getLogger(__name__).warning(
+            "the function %s has no return annotation: as an OP it has no outputs", func.__name__
+        )
         return OPIOSign(), lambda _value: {}, lambda _outputs: None
     annotation = _return_annotation(func, annotations["return"])
     if annotation is None or annotation is type(None):
