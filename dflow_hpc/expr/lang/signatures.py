@@ -91,7 +91,7 @@ def _of_one(result: Type | None, accepts: Callable[[Type], bool], refusal: str) 
         argument = _one(arguments)
         if not accepts(argument):
             raise Refused(refusal.format(shown(argument)))
-        return argument if result is None else result
+        return (types.ANY if argument.unknown else argument) if result is None else result
 
     return rule
 
@@ -125,7 +125,7 @@ def _aggregate(name: str) -> Rule:
         if not arguments:
             raise Refused(f"not enough arguments to call {name}")
         for argument in arguments:
-            if _array(argument):
+            if _array(argument):  # or unknown
                 return types.ANY
             if not _is_number(argument):
                 raise Refused(f"invalid argument for {name} (type {shown(argument)})")
@@ -141,7 +141,7 @@ def _take(arguments: Sequence[Type]) -> Type:
         raise Refused(f"cannot take from {shown(arguments[0])}")
     if not _kind_in(arguments[1], "int", "int8", "int16", "int32", "int64"):
         raise Refused(f"cannot take {shown(arguments[1])} elements")
-    return arguments[0]
+    return types.ANY if arguments[0].unknown else arguments[0]
 
 
 def _concat(arguments: Sequence[Type]) -> Type:
