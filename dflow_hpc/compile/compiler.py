@@ -16,9 +16,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.compile import Bundle, Compiled
+from dflow_hpc.compile import Bundle, Compiled, nested
 from dflow_hpc.compile.bundle import bundle
 from dflow_hpc.compile.leaves import Code, Variant, leaf
+from dflow_hpc.compile.nested import Joined
 from dflow_hpc.compile.scopes import ScopeWriter
 from dflow_hpc.compile.survey import Survey
 from dflow_hpc.compile.texts import parameter_text
@@ -62,7 +63,7 @@ class Compiler:
         self._templates: dict[str, dict[str, Any]] = {}
         self._by_content: dict[tuple[str, str], str] = {}
         self._leaves: dict[tuple[int, Variant], str] = {}
-        self._scopes: dict[tuple[int, bool], str] = {}
+        self._scopes: dict[tuple[int, bool, Joined], str] = {}
         self.bundle: Bundle | None = None
         self.code = self._bundle()
 
@@ -139,12 +140,8 @@ class Compiler:
         target = self.survey.target(step)
         if not target.super_op:
             return self._leaf(target, variant)
-        if step.own_slices is not None:
-            raise CompileError(
-                f"{step.title} has slices{at(step.where)}, and its template {target.title} is made of steps. Give "
-                "with_param, and the slices to the steps in it."
-            )
-        return self._scope(target, keyed="dflow_key" in variant.parameters)
+        joined = nested.joined(step, variant.shared)
+        return self._scope(target, keyed="dflow_key" in variant.parameters, joined=joined)
 
     def _leaf(self, template: OPTemplate, variant: Variant) -> str:
         key = (id(template), variant)
@@ -176,8 +173,8 @@ class Compiler:
         self._templates[name] = content
         return name
 
-    def _scope(self, scope: Any, *, keyed: bool) -> str:
-        key = (id(scope), keyed)
+    def _scope(self, scope: Any, *, keyed: bool, joined: Joined = Joined()) -> str:  # noqa: B008  (it is frozen)
+        key = (id(scope), keyed, joined)
         if key not in self._scopes:
             base = scope.name or _as_name(type(scope).__name__)
             # Reserved before its members are written: one of them may run this very scope.
@@ -187,7 +184,7 @@ class Compiler:
                 name = f"{base}-{number}"
             self._scopes[key] = name
             self._templates[name] = {}
-            content = ScopeWriter(self, scope, keyed).write()
+            content = ScopeWriter(self, scope, keyed, joined).write()
             text = json.dumps(content, sort_keys=True)
             known = self._by_content.get((base, text))
             if known is not None:  # it does not contain itself, since its text would hold its name

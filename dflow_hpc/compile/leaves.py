@@ -50,6 +50,8 @@ class Variant:
     expression: str = ""
     """Their expression, with ``${name}`` for its tags."""
     success_tag: bool = False
+    shared: tuple[tuple[str, str], ...] = ()
+    """Output artifacts that the slices of an outer loop leave under one key: their names here, and there."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def leaf(template: OPTemplate, variant: Variant, code: Code | None, secrets: dic
     if isinstance(template, PythonOPTemplate):
         assert code is not None  # noqa: S101  (an OP was surveyed, so it was bundled)
         return _python(template, variant, code, secrets)
-    if variant.big or variant.parts or variant.prefix or variant.slices is not None:
+    if variant.big or variant.parts or variant.prefix or variant.shared or variant.slices is not None:
         raise CompileError(
             f"{template.title} was given something that only a Python OP can take: "
             + ", ".join(_python_only(variant))
@@ -92,7 +94,7 @@ def _python_only(variant: Variant) -> list[str]:
     found = [f"the big parameter {name!r}" for name in sorted(variant.big)]
     found += [f"the artifact {name!r} in parts" for name, _ in variant.parts]
     found += [f"one element of the artifact {name!r}" for name, _ in variant.prefix]
-    return found + (["Slices"] if variant.slices is not None else [])
+    return found + (["Slices"] if variant.slices is not None or variant.shared else [])
 
 
 # -- Python OPs ------------------------------------------------------------------------------------------------------
@@ -133,6 +135,9 @@ def _record(template: PythonOPTemplate, variant: Variant, code: Code) -> dict[st
         record["prefix"] = dict(variant.prefix)
     if variant.success_tag or template.success_tag:
         record["success_tag"] = True
+    if variant.shared:
+        names = [name for name, _ in variant.shared]
+        record["slices"] = {"slices": "${dflow_slice}", "output_artifact": names, "create_dir": True}
     if template.create_slice_dir:
         record["create_slice_dir"] = True
     writable = [name for name, artifact in template.inputs.artifacts.items() if artifact.writable]
@@ -215,9 +220,11 @@ def _outputs(template: OPTemplate, variant: Variant) -> dict[str, Any]:
         if not isinstance(template, PythonOPTemplate):
             tag = {"value": "1"}  # a member that failed gives no outputs, so the tag need say nothing more
         parameters.append({"name": "dflow_success_tag", **tag})
-    sliced = () if variant.slices is None else variant.slices.output_artifact
+    shared = dict(variant.shared)
+    if variant.slices is not None:
+        shared.update({name: name for name in variant.slices.output_artifact})
     for name, artifact in template.outputs.artifacts.items():
-        artifacts.append(_output_artifact(template, name, artifact, name in sliced))
+        artifacts.append(_output_artifact(template, name, artifact, shared.get(name)))
     return without_empty({"parameters": parameters, "artifacts": artifacts})
 
 
@@ -240,21 +247,21 @@ def _output_parameter(template: OPTemplate, name: str, parameter: Any, path: str
     return found
 
 
-def _output_artifact(template: OPTemplate, name: str, artifact: OutputArtifact, sliced: bool) -> dict[str, Any]:
+def _output_artifact(template: OPTemplate, name: str, artifact: OutputArtifact, shared: str | None) -> dict[str, Any]:
     if artifact.path is None and not isinstance(template, PythonOPTemplate):
         raise CompileError(
             f"{template.title} declares the output artifact {name!r} without a path. Declare "
             "OutputArtifact(path='/tmp/...')."
         )
     found: dict[str, Any] = {"name": name, "path": artifact.path or f"{OUT}/artifacts/{name}"}
-    if sliced:
+    if shared is not None:
         if artifact.save:
             raise CompileError(
                 f"{template.title} saves the output artifact {name!r} under a key of its own, and slices fill it; "
                 "slices share one key that the run chooses. Leave out `save`."
             )
         found["archive"] = {"none": {}}
-        found["s3"] = {"key": "{{inputs.parameters.dflow_artifact_key}}/" + name}
+        found["s3"] = {"key": "{{inputs.parameters.dflow_artifact_key}}/" + shared}
     else:
         if artifact.archive is None:
             found["archive"] = {"none": {}}

@@ -18,9 +18,9 @@ from typing import Any
 from dflow_hpc.compile.texts import group_key, item_tags, parameter_text
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at
-from dflow_hpc.model.declared import INIT_SUFFIX, ParameterRef
-from dflow_hpc.model.loops import ELEMENT, ArgoRange, ArgoSequence, argo_len, integer
-from dflow_hpc.model.refs import NUMBER, TEXT, ArgoVar
+from dflow_hpc.model.declared import INIT_SUFFIX
+from dflow_hpc.model.loops import ArgoRange, ArgoSequence, argo_len, elements, integer, is_stacked
+from dflow_hpc.model.refs import TEXT, ArgoVar
 
 _PLAIN_ITEM = re.compile(r"\{\{\s*item\s*\}\}")
 
@@ -41,6 +41,8 @@ class Loop:
     """Input artifacts that the helper step looks into."""
     sub_path: bool = False
     """Whether each run gets its part of an artifact only."""
+    ordered: bool = False
+    """Whether an item is a dict, of which ``order`` is what the author calls the item."""
     total: str = "1"
     """expr-lang text: how many items there are."""
 
@@ -51,7 +53,7 @@ class Loop:
 
     def item(self, text: str) -> str:
         """Return a text of the author's with ``{{item}}`` as this loop calls it."""
-        return _PLAIN_ITEM.sub("{{item.order}}", text) if self.sub_path else text
+        return _PLAIN_ITEM.sub("{{item.order}}", text) if self.ordered else text
 
 
 def plan(step: Any) -> Loop:
@@ -65,19 +67,36 @@ def plan(step: Any) -> Loop:
         if step.with_param is None and step.with_sequence is None:
             return Loop()
         return Loop(fields=_fields(step), total=_total(step))
-    loop = Loop(outputs=list(slices.output_artifact), sub_path=bool(slices.sub_path))
+    loop = Loop(outputs=list(slices.output_artifact))
     if slices.sub_path:
         _plan_sub_path(step, slices, loop)
     elif slices.group_size is not None:
         _plan_groups(step, slices, loop)
     else:
-        explicit = step.with_param is not None or step.with_sequence is not None
-        loop.fields = _fields(step) if explicit else _counting_fields(step, slices, loop)
-        loop.total = _total(step) if explicit else loop.total
+        (explicit_loop if step.with_param is not None or step.with_sequence is not None else sliced_loop)(step, loop)
         _bind_items(slices.slices, loop)
     if loop.outputs:
-        loop.parameters.append({"name": "dflow_artifact_key", "value": _init_output(step, "dflow_artifact_key")})
+        loop.parameters.append({"name": "dflow_artifact_key", "value": init_output(step, "dflow_artifact_key")})
     return loop
+
+
+def explicit_loop(step: Any, loop: Loop) -> None:
+    """Let a step loop as its author says."""
+    loop.fields, loop.total = _fields(step), _total(step)
+
+
+def sliced_loop(step: Any, loop: Loop) -> None:
+    """Let a step loop over what its slices cut."""
+    loop.total = _sliced_length(step, step.slices, loop)
+    loop.fields = {"withParam": _range_text(loop.total)}
+
+
+def loop_of_sub_path(step: Any, loop: Loop) -> None:
+    """Let a step loop over the parts of its sliced artifacts, each part brought alone."""
+    loop.sub_path = loop.ordered = True
+    loop.counted = list(step.slices.input_artifact)
+    loop.fields = {"withParam": init_output(step, "dflow_slices_path")}
+    loop.total = f"len(sprig.fromJson({init_output_expr(step, 'dflow_slices_path')}))"
 
 
 def _bind_items(text: str, loop: Loop) -> None:
@@ -88,11 +107,13 @@ def _bind_items(text: str, loop: Loop) -> None:
         loop.parameters.append({"name": name, "value": tag})
 
 
-def _init_output(step: Any, name: str) -> str:
+def init_output(step: Any, name: str) -> str:
+    """Return the reference to an output of the helper step before a loop."""
     return "{{" + f"{step.kind}.{step.name}{INIT_SUFFIX}.outputs.parameters.{name}" + "}}"
 
 
-def _init_output_expr(step: Any, name: str) -> str:
+def init_output_expr(step: Any, name: str) -> str:
+    """Return the same for an expression."""
     return f"{step.kind}['{step.name}{INIT_SUFFIX}'].outputs.parameters['{name}']"
 
 
@@ -106,15 +127,11 @@ def _fields(step: Any) -> dict[str, Any]:
 
 
 def _with_param(value: Any) -> str:
-    if _is_stacked(value):  # each item is then a value, not a record of one
-        return "{{=toJson(map(flatten(sprig.fromJson(" + str(value.expr) + ")), " + ELEMENT + "))}}"
+    if is_stacked(value):  # each item is then a value, not a record of one
+        return "{{=toJson(" + elements(value) + ")}}"
     if isinstance(value, ArgoVar) and value.kind != TEXT:
         return "{{=toJson(" + value.expr + ")}}"
     return parameter_text(value, None)
-
-
-def _is_stacked(value: Any) -> bool:
-    return isinstance(value, ParameterRef) and value.step is not None and value.step.stacks(value.name)
 
 
 def _sequence(sequence: ArgoSequence) -> dict[str, str]:
@@ -162,11 +179,6 @@ def tag_expression(tag: str) -> str:
 # -- loops whose length follows from what is sliced ------------------------------------------------------------------
 
 
-def _counting_fields(step: Any, slices: Any, loop: Loop) -> dict[str, Any]:
-    loop.total = _sliced_length(step, slices, loop)
-    return {"withParam": _range_text(loop.total)}
-
-
 def _range_text(total: str) -> str:
     if total.isdigit():
         return json.dumps(list(range(int(total))))
@@ -190,7 +202,7 @@ def _sliced_length(step: Any, slices: Any, loop: Loop) -> str:
             return str(len(paths))
     if slices.input_artifact:
         loop.counted = list(slices.input_artifact)
-        return f"asInt({_init_output_expr(step, 'dflow_nslices')})"
+        return f"asInt({init_output_expr(step, 'dflow_nslices')})"
     raise CompileError(
         f"{step.title} has slices without a sliced input{at(step.where)}, so how often it runs is not known. Give "
         "with_param=argo_range(n), or name the inputs in Slices(input_parameter=[...])."
@@ -208,9 +220,7 @@ def _plan_sub_path(step: Any, slices: Any, loop: Loop) -> None:
             f"{step.title} has Slices(sub_path=True) without input_artifact{at(step.where)}. Name the artifacts of "
             "which each slice gets its part."
         )
-    loop.counted = list(slices.input_artifact)
-    loop.fields = {"withParam": _init_output(step, "dflow_slices_path")}
-    loop.total = f"len(sprig.fromJson({_init_output_expr(step, 'dflow_slices_path')}))"
+    loop_of_sub_path(step, loop)
     _bind_items(loop.item(slices.slices), loop)
     for name in slices.input_artifact:
         loop.parameters.append({"name": f"dflow_{name}_sub_path", "value": "{{item." + name + "}}"})
@@ -260,6 +270,3 @@ def init_key(key: str) -> str:
 def number_text(total: str) -> str:
     """Return a number of items as a parameter's text."""
     return total if total.isdigit() else "{{=" + total + "}}"
-
-
-__all__ = ["NUMBER", "Loop", "init_key", "number_text", "plan", "tag_expression"]

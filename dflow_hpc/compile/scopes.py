@@ -17,10 +17,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.compile import helpers
+from dflow_hpc.compile import helpers, nested
 from dflow_hpc.compile.arguments import Given, artifact_source, big_source, given
 from dflow_hpc.compile.leaves import Variant, input_parameter, memoize, without_empty
 from dflow_hpc.compile.loops import Loop, init_key, number_text, plan
+from dflow_hpc.compile.nested import SLICE, Joined
 from dflow_hpc.compile.survey import hook_step
 from dflow_hpc.compile.texts import description, group_key, parameter_text, references
 from dflow_hpc.errors import CompileError
@@ -63,11 +64,13 @@ class ScopeWriter:
         compiler: Gives the names of templates.
         scope: The Steps or DAG.
         keyed: Whether it takes a key.
+        joined: What it gives as one of several slices.
     """
 
-    def __init__(self, compiler: Compiler, scope: Any, keyed: bool):
+    def __init__(self, compiler: Compiler, scope: Any, keyed: bool, joined: Joined):
         self.compiler, self.survey = compiler, compiler.survey
-        self.scope, self.keyed = scope, keyed
+        self.scope, self.keyed, self.joined = scope, keyed, joined
+        self.leavers = nested.leavers(scope, joined)
         self.names: dict[str, Member] = {}
         self._parallel = [limit for limit in [scope.parallelism] if limit is not None]
 
@@ -83,7 +86,8 @@ class ScopeWriter:
         return {key: value for key, value in result.items() if value or key in ("steps", "dag")}
 
     def _inputs(self) -> dict[str, Any]:
-        parameters: list[dict[str, Any]] = [{"name": "dflow_key"}] if self.keyed else []
+        extra = (["dflow_key"] if self.keyed else []) + self.joined.inputs
+        parameters: list[dict[str, Any]] = [{"name": name} for name in extra]
         artifacts: list[dict[str, Any]] = []
         for name, parameter in self.scope.inputs.parameters.items():
             if self.survey.is_big(parameter):
@@ -104,9 +108,12 @@ class ScopeWriter:
         self._check_owners(step)
         if step.parallelism is not None:
             self._parallel.append(step.parallelism)
-        loop = plan(step)
+        sliced_scope = step.template.super_op and step.slices is not None
+        loop = nested.plan(step) if sliced_scope else plan(step)
         arguments = given(step, self.survey)
         keyed = step.key is not None
+        if sliced_scope:
+            nested.cut(step, arguments.parameters)
         init = self._init(step, loop, arguments) if loop.needs_init else None
         main = self._main(step, loop, arguments, keyed)
         check = self._check(step, loop) if step.counts_success else None
@@ -126,6 +133,9 @@ class ScopeWriter:
         self.names[member.name] = member
 
     def _main(self, step: Step, loop: Loop, arguments: Given, keyed: bool) -> Member:
+        if loop.ordered:
+            for parameter in arguments.parameters:
+                parameter["value"] = loop.item(parameter["value"])
         if loop.sub_path:
             self._cut_sub_paths(step, loop, arguments)
         arguments.parameters += loop.parameters
@@ -133,6 +143,12 @@ class ScopeWriter:
         if keyed and loop.outputs:
             further.append(GROUP)
             arguments.parameters.append({"name": GROUP, "value": init_key(str(step.key))})
+        shared = tuple(self.leavers.get(id(step), ()))
+        if shared:
+            further += [SLICE, "dflow_artifact_key"]
+            arguments.parameters += [
+                {"name": name, "value": "{{inputs.parameters." + name + "}}"} for name in (SLICE, "dflow_artifact_key")
+            ]
         if keyed:
             arguments.parameters.append({"name": "dflow_key", "value": loop.item(str(step.key))})
         variant = Variant(
@@ -144,6 +160,7 @@ class ScopeWriter:
             slices=step.slices,
             expression=loop.expression,
             success_tag=step.counts_success,
+            shared=shared,
         )
         fields: dict[str, Any] = {"name": step.name, "template": self.compiler.template_of(step, variant)}
         if arguments.arguments():
@@ -166,8 +183,6 @@ class ScopeWriter:
 
     @staticmethod
     def _cut_sub_paths(step: Step, loop: Loop, arguments: Given) -> None:
-        for parameter in arguments.parameters:
-            parameter["value"] = loop.item(parameter["value"])
         found = {item["name"]: item for item in arguments.artifacts}
         for name in loop.counted:
             item = found.get(name, {})
@@ -290,7 +305,8 @@ class ScopeWriter:
         for group, name in inputs:
             declared = getattr(self.scope.inputs, group)
             plain = name[len(BIG) :] if name.startswith(BIG) else name
-            if name not in declared and plain not in self.scope.inputs.parameters and name != "dflow_key":
+            own = ("dflow_key", *self.joined.inputs)
+            if name not in declared and plain not in self.scope.inputs.parameters and name not in own:
                 raise CompileError(
                     f"{owner} uses inputs.{group}.{name}; {self.scope.title} declares {listed(declared)}"
                     f"{close(name, declared)}. Declare it in its Inputs."
@@ -420,6 +436,8 @@ class ScopeWriter:
                 artifacts.append(self._big_output(name, output))
             else:
                 parameters.append(self._output_parameter(name, output))
+        if self.joined.success:
+            parameters.append({"name": "dflow_success_tag", "valueFrom": {"expression": "'1'"}})
         for name, artifact in self.scope.outputs.artifacts.items():
             artifacts.append(self._output_artifact(name, artifact))
         return without_empty({"parameters": parameters, "artifacts": artifacts})
@@ -443,12 +461,19 @@ class ScopeWriter:
                 f"outputs.parameters[{name!r}].value_from_parameter to an output of one of its steps."
             )
         source = _value_source(value, output)
+        if name in self.joined.parameters:
+            if not isinstance(value, ArgoVar):
+                raise CompileError(
+                    f"{self.scope.title} gives the output parameter {name!r} as {value!r}, which slices cannot join. "
+                    "Set it to an output of one of its steps."
+                )
+            source = {"expression": nested.record(str(value.expr), self.survey.type_of(output))}
         if hasattr(output, "default"):
             source["default"] = parameter_text(output.default, output.type)
         found: dict[str, Any] = {"name": name, "valueFrom": source}
         if output.global_name:
             found["globalName"] = output.global_name
-        return {**found, **description(output.type or getattr(value, "type", None))}
+        return {**found, **description(self.survey.type_of(output))}
 
     def _output_artifact(self, name: str, artifact: Any) -> dict[str, Any]:
         value = artifact._from if artifact._from is not None else artifact.from_expression

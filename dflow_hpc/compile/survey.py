@@ -87,6 +87,22 @@ class Survey:
             value = self.target(value.step).outputs.parameters[value.name]
         return value.save_as_artifact or id(value) in self._big
 
+    def type_of(self, value: Any, seen: frozenset[int] = frozenset()) -> Any:
+        """Return the type of what a parameter refers to, through all levels, or None where it is not known."""
+        if isinstance(value, IfExpression):
+            types = [self.type_of(branch, seen) for branch in value.branches]
+            return types[0] if types[0] == types[1] else None
+        if not isinstance(value, ParameterRef) or id(value) in seen:
+            return None
+        if value.step is not None:
+            if value.step.is_loop or isinstance(value, InputParameter):
+                return None  # a loop gives lists of it
+            value = self.target(value.step).outputs.parameters[value.name]
+        if value.type is not None or isinstance(value, InputParameter):
+            return value.type
+        source = value.value_from_parameter if value.value_from_parameter is not None else value.value_from_expression
+        return self.type_of(source, seen | {id(value)})
+
     def _visit(self, template: Any) -> None:
         queue = [template]
         while queue:

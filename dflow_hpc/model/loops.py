@@ -177,12 +177,19 @@ def argo_sequence(count: Any = None, start: Any = None, end: Any = None, format:
     return ArgoSequence(count, start, end, format)
 
 
+def is_stacked(value: Any) -> bool:
+    """Say whether a value is the joined outputs of slices, each a record with ``dflow_list_item``."""
+    return isinstance(value, ParameterRef) and value.step is not None and value.step.stacks(str(value.name))
+
+
 def _stacked(value: Any) -> str:
-    """Return a list whose elements are plain, or dicts with ``dflow_list_item``."""
-    if not isinstance(value, ArgoVar):
-        return as_list(value)
-    sliced = isinstance(value, ParameterRef) and value.step is not None and value.step.stacks(value.name)
-    return f"flatten({as_list(value)})" if sliced else as_list(value)
+    """Return a list whose elements are plain, or records of a slice."""
+    return f"flatten({as_list(value)})" if is_stacked(value) else as_list(value)
+
+
+def elements(value: Any) -> str:
+    """Return expr-lang text that yields the plain elements of a list."""
+    return f"map({_stacked(value)}, {ELEMENT})" if is_stacked(value) else as_list(value)
 
 
 def _all_sources(values: Any) -> Any:
