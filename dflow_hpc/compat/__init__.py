@@ -1,8 +1,8 @@
 """Answers for ``dflow`` and its deep module names, so that scripts written for it run unmodified.
 
 ``install()`` puts a finder on ``sys.meta_path``. The modules that it makes are empty: each name is looked up when it
-is asked for, in dflow_hpc's public names and in ``names.py``. A name that has no counterpart raises an ImportError
-that says what to use instead.
+is asked for, in dflow_hpc's public names and in ``names.py``. A name that has no counterpart can be imported, because
+many programs do and then never use it; calling it says what to use instead.
 
 Not here: behaviour. Where dflow and dflow_hpc differ, dflow_hpc's own functions are what scripts get.
 
@@ -74,7 +74,7 @@ class _Loader(importlib.abc.Loader):
         """Answer the import system."""
         space = vars(module)
         space["__getattr__"] = lambda name: _look_up(module.__name__, name)
-        space["__all__"] = [name for name in MODULES[module.__name__] if name not in INSTEAD]
+        space["__all__"] = MODULES[module.__name__]
         if module.__name__ == "dflow":
             importlib.import_module("dflow.config")
             space["config"] = config
@@ -83,12 +83,12 @@ class _Loader(importlib.abc.Loader):
 def _look_up(module: str, name: str) -> Any:
     if f"{module}.{name}" in MODULES:
         return importlib.import_module(f"{module}.{name}")
-    if name in ELSEWHERE:
-        place, _, attribute = ELSEWHERE[name].partition(":")
+    found = ELSEWHERE.get(f"{module}.{name}", ELSEWHERE.get(name))
+    if found is not None:
+        place, _, attribute = found.partition(":")
         return getattr(importlib.import_module(place), attribute)
     if name in dflow_hpc.__all__:
         return getattr(dflow_hpc, name)
-    if name in INSTEAD or any(name in names for names in MODULES.values()):
-        advice = INSTEAD.get(name, "Its work is done otherwise, or not at all: see docs/architecture.md.")
-        raise ImportError(f"{name} was asked of {module}; dflow_hpc has no counterpart of it. {advice}", name=module)
+    if name in INSTEAD:
+        return importlib.import_module("dflow_hpc.compat.elsewhere").stand_in(name, INSTEAD[name])
     raise AttributeError(f"module {module!r} has no attribute {name!r}; dflow has none of this name, nor has dflow_hpc")

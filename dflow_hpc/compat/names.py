@@ -45,6 +45,10 @@ _ROWS = {
     "dflow.utils": """download_artifact upload_artifact copy_artifact download_s3 upload_s3 copy_s3 catalog_of_artifact
         path_list_of_artifact path_object_of_artifact convert_dflow_list get_md5 flatten expand dict2list randstr
         set_directory run_command StorageClient MinioClient""",
+    "dflow.plugins": "",
+    "dflow.plugins.bohrium": "config TiefblueClient BohriumExecutor",
+    "dflow.plugins.dispatcher": "DispatcherExecutor",
+    "dflow.plugins.lebesgue": "LebesgueExecutor",
 }
 
 MODULES: Dict[str, List[str]] = {module: names.split() for module, names in _ROWS.items()}
@@ -67,19 +71,21 @@ ELSEWHERE: Dict[str, str] = {
     "set_directory": "dflow_hpc.compat.utils:set_directory",
     "MinioClient": "dflow_hpc.storage.s3:MinioClient",
     "StorageClient": "dflow_hpc.storage.objects:StorageClient",
+    "Context": "dflow_hpc.model.executor:Executor",
+    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("RemoteExecutor", "SlurmRemoteExecutor")},
+    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("SlurmJobTemplate", "ContainerExecutor")},
+    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("DispatcherExecutor", "BohriumExecutor")},
+    "LebesgueExecutor": "dflow_hpc.compat.elsewhere:BohriumExecutor",
+    "TiefblueClient": "dflow_hpc.compat.elsewhere:TiefblueClient",
+    "dflow.plugins.bohrium.config": "dflow_hpc.compat.elsewhere:bohrium_config",
 }
-"""Name -> ``module:attribute``, of names that are not public in dflow_hpc."""
+"""Name, or the whole name where it means something else in other modules -> ``module:attribute``."""
 
-_PLACE = "Give the step the name of a machine instead, `Step(..., executor='NAME')`, and describe that machine once."
+PLACE = "Give the step the name of a machine instead, `Step(..., executor='NAME')`, and describe that machine once."
 
 INSTEAD: Dict[str, str] = {
-    "RemoteExecutor": _PLACE,
-    "SlurmRemoteExecutor": _PLACE,
-    "SlurmJob": _PLACE,
-    "SlurmJobTemplate": _PLACE,
-    "ContainerExecutor": "Set `image` on the template and config['runtime'] to podman, docker or apptainer.",
+    "SlurmJob": PLACE,
     "Resource": "A step that creates a Kubernetes object is not supported.",
-    "Context": "Subclass dflow_hpc.Executor and give it to the steps.",
     "DockerSecret": "Name an existing secret of the cluster in `image_pull_secrets`.",
     "LineageClient": "Lineage is not recorded; each run's journal says what came from what.",
     "PVC": "Pass files as artifacts.",
@@ -94,10 +100,10 @@ INSTEAD: Dict[str, str] = {
     "ArgoObjectList": "Query results answer to attributes by themselves.",
     "ArgoParameter": "Query results answer to attributes by themselves.",
 }
-"""Name that dflow has and dflow_hpc has not -> what to use."""
+"""Name that dflow has and dflow_hpc has not -> what to use. It can be imported; calling it says this."""
 
 WITHOUT: Dict[str, str] = {
-    "dflow.plugins": f"For a cluster: {_PLACE} The services of the other plugins are not supported.",
+    "dflow.plugins": f"For a cluster: {PLACE} The services of the other plugins are not supported.",
     "dflow.client": "Write the manifest with Workflow.to_dict().",
     "dflow.util_ops": "continue_on_num_success and continue_on_success_ratio do it.",
     "dflow.python.vendor": "Install typeguard.",

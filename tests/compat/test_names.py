@@ -23,15 +23,21 @@ def python(program, *, cwd, expect=0):
 ALL_NAMES = """
 import importlib, json
 from dflow_hpc.compat import install, names
+from dflow_hpc.errors import DflowError
 assert install() and install()
 result = {"answered": [], "refused": []}
 for module, listed in names.MODULES.items():
     for name in listed:
-        try:
-            getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
+        if name not in names.INSTEAD:
             result["answered"].append(f"{module}.{name}")
-        except ImportError as error:
-            assert f"{name} was asked of {module}; dflow_hpc has no counterpart of it." in str(error), error
+            continue
+        class Own(found):
+            pass
+        try:
+            Own(1, a=2)
+        except DflowError as error:
+            assert str(error).startswith(f"Own was called; dflow_hpc has no counterpart of dflow's {name}. "), error
             result["refused"].append(name)
 print(json.dumps(result))
 """
@@ -46,7 +52,8 @@ def test_every_name_of_dflow_answers_or_says_what_to_use(tmp_path):
 def test_the_tables_agree_with_the_public_names():
     listed = {name for row in names.MODULES.values() for name in row}
     assert not names.INSTEAD.keys() & {*dflow_hpc.__all__, *names.ELSEWHERE}
-    assert names.INSTEAD.keys() | names.ELSEWHERE.keys() <= listed
+    assert names.INSTEAD.keys() <= listed
+    assert {name.rpartition(".")[2] for name in names.ELSEWHERE} <= listed
     assert listed <= {*dflow_hpc.__all__, *names.ELSEWHERE, *names.INSTEAD}
 
 
@@ -69,8 +76,7 @@ assert dflow.utils.flatten({"a": [1]}) == {"a.0": 1}
 set_config(mode="debug")
 assert dflow.config["mode"] == "debug"
 for statement in (
-    "from dflow import SlurmRemoteExecutor",
-    "from dflow.plugins.dispatcher import DispatcherExecutor",
+    "import dflow.plugins.ray",
     "from dflow import Stepp",
     "import dflow.nothing",
 ):
@@ -83,11 +89,45 @@ for statement in (
 
 def test_import_statements_of_dflow_scripts(tmp_path):
     lines = python(IMPORTS, cwd=tmp_path).splitlines()
+    assert "dflow.plugins.ray was imported" in lines[0]
     assert "Step(..., executor='NAME')" in lines[0]
-    assert "dflow.plugins was imported" in lines[1]
-    assert "Step(..., executor='NAME')" in lines[1]
-    assert "cannot import name 'Stepp' from 'dflow'" in lines[2]
-    assert "No module named 'dflow.nothing'" in lines[3]
+    assert "cannot import name 'Stepp' from 'dflow'" in lines[1]
+    assert "No module named 'dflow.nothing'" in lines[2]
+
+
+PLUGINS = """
+from dflow_hpc.compat import install
+install()
+import inspect
+import dflow
+from dflow_hpc.errors import CompileError
+from dflow import SlurmRemoteExecutor, ShellOPTemplate, Step, Workflow, config, s3_config
+from dflow.plugins import bohrium
+from dflow.plugins.bohrium import TiefblueClient
+from dflow.plugins.dispatcher import DispatcherExecutor
+from dflow.plugins.lebesgue import LebesgueExecutor
+assert dflow.plugins.dispatcher.DispatcherExecutor is DispatcherExecutor
+assert bohrium.config["username"] is None and bohrium.config is not config
+assert list(inspect.signature(DispatcherExecutor.__init__).parameters)[:3] == ["self", "host", "queue_name"]
+executor = DispatcherExecutor(host="login", machine_dict={"batch_type": "Slurm"}, clean=False)
+assert (executor.host, executor.machine_dict, executor.clean) == ("login", {"batch_type": "Slurm"}, False)
+assert SlurmRemoteExecutor("login", username="me", header="#SBATCH").header == "#SBATCH"
+s3_config["storage_client"] = TiefblueClient(project_id=1)
+for executor in (executor, LebesgueExecutor(extra={}), SlurmRemoteExecutor("login")):
+    wf = Workflow("elsewhere")
+    wf.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo"), executor=executor))
+    try:
+        wf.to_dict()
+    except CompileError as error:
+        print(error)
+"""
+
+
+def test_executors_of_plugins_can_be_made_and_are_refused_before_a_run(tmp_path):
+    lines = python(PLUGINS, cwd=tmp_path).splitlines()
+    kinds = ("DispatcherExecutor", "BohriumExecutor", "SlurmRemoteExecutor")
+    assert [f"given to {kind}," in line for kind, line in zip(kinds, lines, strict=True)] == [True] * 3
+    assert all("Step(..., executor='NAME')" in line for line in lines)
 
 
 def test_an_installed_dflow_stays_unless_asked(tmp_path):
