@@ -54,7 +54,7 @@ def check_link(value: Any, declaration: Any, step: Any, name: str) -> None:
     if looped:
         return
     if value.type is None:
-        if value.step is None and value.template is not None and value.template.super_op:
+        if value.step is None and getattr(value.template, "super_op", False):
             value.type = declaration.type  # what a Steps takes is what its step takes
         return
     if declaration.type is None:
