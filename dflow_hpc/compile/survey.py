@@ -19,7 +19,7 @@ from dflow_hpc.model.checks import at
 from dflow_hpc.model.declared import InputParameter, ParameterRef
 from dflow_hpc.model.executor import MachineExecutor
 from dflow_hpc.model.python_template import PythonOPTemplate
-from dflow_hpc.model.refs import IfExpression
+from dflow_hpc.model.refs import ArgoVar, IfExpression
 from dflow_hpc.model.step import HookStep, Step
 from dflow_hpc.model.templates import OPTemplate
 
@@ -91,14 +91,15 @@ class Survey:
         """Return the type of what a parameter refers to, through all levels, or None where it is not known."""
         if isinstance(value, IfExpression):
             types = [self.type_of(branch, seen) for branch in value.branches]
-            return types[0] if types[0] == types[1] else None
-        if not isinstance(value, ParameterRef) or id(value) in seen:
-            return None
+            known = [one for one in types if one is not None]  # a branch that is this very output says nothing
+            return known[0] if known and known[0] == known[-1] else None
+        if not isinstance(value, ParameterRef):
+            return None if value is None or isinstance(value, ArgoVar) else type(value)
         if value.step is not None:
             if value.step.is_loop or isinstance(value, InputParameter):
                 return None  # a loop gives lists of it
             value = self.target(value.step).outputs.parameters[value.name]
-        if value.type is not None or isinstance(value, InputParameter):
+        if value.type is not None or isinstance(value, InputParameter) or id(value) in seen:
             return value.type
         source = value.value_from_parameter if value.value_from_parameter is not None else value.value_from_expression
         return self.type_of(source, seen | {id(value)})

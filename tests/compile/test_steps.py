@@ -206,6 +206,19 @@ def test_a_scope_gives_by_reference_and_by_choice() -> None:
     assert outputs["artifacts"][1] == {"name": "a", "from": "{{steps.flag.outputs.artifacts.a}}", "optional": True}
 
 
+def test_an_output_that_recursion_gives_has_the_type_of_where_it_ends() -> None:
+    steps = Steps("loop", outputs=Outputs(parameters={"n": OutputParameter()}))
+    make = Step("make", PythonOPTemplate(Make), parameters={"n": 1})
+    again = Step("again", steps, when=make.outputs.parameters["n"] < 3)
+    steps.add(make)
+    steps.add(again)
+    steps.outputs.parameters["n"].value_from_expression = if_expression(
+        make.outputs.parameters["n"] < 3, again.outputs.parameters["n"], make.outputs.parameters["n"]
+    )
+    output = entry(compiled(Workflow("flow", steps=steps)))["outputs"]["parameters"][0]
+    assert json.loads(output["description"]) == {"type": "int"}
+
+
 def test_an_input_or_a_constant_is_given_on_by_an_expression() -> None:
     steps = Steps(
         "pass",
