@@ -19,24 +19,39 @@ _FIELDS = {
 }
 
 
-def refused(workflow: Json) -> list[str]:
+def refused(workflow: Json, resources: Iterable[Json] = ()) -> list[str]:
     """Return why the local engine cannot run a Workflow, one line a reason; empty when it can.
 
     Args:
-        workflow: The Workflow; templates of WorkflowTemplates that it refers to are looked at apart.
+        workflow: The Workflow.
+        resources: Documents that it may refer to. Of those that it names all templates count.
     """
-    templates = (workflow.get("spec") or {}).get("templates") or ()
-    return [reason for template in _all(templates) for reason in _reasons(template)]
+    foreign = {
+        (document["kind"].startswith("Cluster"), document["metadata"]["name"]): document["spec"].get("templates") or ()
+        for document in resources
+        if document["kind"] in ("WorkflowTemplate", "ClusterWorkflowTemplate")
+    }
+    looked_at: set[tuple[bool, str]] = set()
+    reasons: list[str] = []
+    pending = list((workflow.get("spec") or {}).get("templates") or ())
+    while pending:
+        template = pending.pop(0)
+        reasons.extend(_reasons(template))
+        for step in _written(template):
+            if step.get("inline"):
+                pending.append({"name": step.get("name"), **step["inline"]})
+            reference = step.get("templateRef") or {}
+            key = (bool(reference.get("clusterScope")), str(reference.get("name")))
+            if key in foreign and key not in looked_at:
+                looked_at.add(key)
+                pending.extend(foreign[key])
+    return reasons
 
 
-def _all(templates: Iterable[Json]) -> Iterator[Json]:
-    for template in templates:
-        yield template
-        written = [
-            step for group in template.get("steps") or () for step in (group if isinstance(group, list) else [group])
-        ]
-        written += (template.get("dag") or {}).get("tasks") or ()
-        yield from _all([{"name": step["name"], **step["inline"]} for step in written if step.get("inline")])
+def _written(template: Json) -> Iterator[Json]:
+    for group in template.get("steps") or ():
+        yield from group if isinstance(group, list) else [group]
+    yield from (template.get("dag") or {}).get("tasks") or ()
 
 
 def _reasons(template: Json) -> Iterator[str]:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from dflow_hpc.errors import EngineError
-from tests.interpreter.conftest import dag, leaf, step, steps
+from dflow_hpc.errors import ConfigError, EngineError
+from tests.interpreter.conftest import Clock, Host, dag, leaf, step, steps
 
 
 async def until(condition):
@@ -52,6 +52,43 @@ def test_what_waits_for_its_turn_fails_when_stopped(run):
     assert [done.node(f"[0].a({i}:{i + 1})")["message"] for i in range(3)] == [
         "workflow shutdown with strategy:  Stop", *["workflow shutdown with strategy: Stop"] * 2,
     ]  # fmt: skip
+
+
+def test_what_waits_for_a_lock_can_be_stopped(run):
+    mutex = {"mutexes": [{"name": "m"}]}
+
+    def stop_when(condition):
+        async def during(it):
+            await it.interpreter._executor.locks.acquire(
+                mutex, "other", namespace="default", resources=(), on_wait=lambda *_: None
+            )
+            await until(lambda: condition(it))
+            it.interpreter.stop()
+
+        return during
+
+    def waits(it):
+        return it.node("[0].a") and "Waiting for" in it.node("[0].a").get("message", "")
+
+    done = run(steps("main", step("a", "l")), leaf("l", synchronization=mutex), during=stop_when(waits))
+    assert (done.phase, done.node("[0].a")["phase"]) == ("Failed", "Failed")
+    assert done.node("[0].a")["message"] == "Stopped with strategy 'Stop'"
+
+    def pending(it):
+        return it.tree.head.get("phase") == "Pending"
+
+    done = run(leaf("main"), spec={"synchronization": mutex}, during=stop_when(pending))
+    assert (done.phase, done.host.ran) == ("Failed", [])
+
+
+def test_a_leaf_that_its_host_does_not_take(run):
+    class Refusing(Host):
+        async def outcome(self, request):
+            raise ConfigError("machine 'x' was asked for; known are: none")
+
+    done = run(steps("main", step("a", "l")), leaf("l"), host=Refusing(Clock()))
+    assert (done.phase, done.phases()["[0].a"]) == ("Failed", "Error")
+    assert done.node("[0].a")["message"].startswith("machine 'x' was asked for")
 
 
 def test_suspend_starts_nothing_more_until_resume(run):

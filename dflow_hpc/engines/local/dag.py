@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call, Work
-from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, PendingTooLong, TemplateError
+from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, TemplateError
 from dflow_hpc.engines.local.hooks import Watch
 from dflow_hpc.engines.local.inputs import render
 from dflow_hpc.engines.local.loops import expand, runs
@@ -92,7 +92,7 @@ class _Dag:
         if self.boundary.failing:
             self.executor.update(own, phase="Failed", message=FAIL_FAST)
             return
-        phase = "Failed" if self._stopping() else self._phase()
+        phase = "Failed" if self._stopped else self._phase()
         nodes = [task.node for task in map(self.tasks.__getitem__, self.targets) if task.node is not None]
         ends = [end for node in nodes for end in tree.outbound(node["id"])]
         if phase != "Succeeded":
@@ -113,7 +113,7 @@ class _Dag:
         ready = deque(task for task in self.tasks.values() if waiting.get(task.name) == 0)
         running = 0
         while True:
-            while ready and not self._stopping():
+            while ready and not self._stopped:
                 self._launch(ready.popleft())
                 running += 1
             if not running:
@@ -130,9 +130,9 @@ class _Dag:
                     if not waiting[follower.name]:
                         ready.append(follower)
 
-    def _stopping(self) -> bool:
-        shutdown = self.executor.shutdown
-        return shutdown == "Terminate" or (shutdown == "Stop" and not self.work.call.on_exit)
+    @property
+    def _stopped(self) -> bool:
+        return self.executor.is_stopped(self.work.call.on_exit)
 
     def _launch(self, task: _Task) -> None:
         def ended(job: asyncio.Task[None]) -> None:
@@ -240,18 +240,18 @@ class _Dag:
             on_exit=self.work.call.on_exit,
             depth=self.work.call.depth + 1,
         )
+        node: Node | None = None
         try:
             node = await executor.start(call)
         except (Abandoned, DepthExceeded):
-            return
-        except PendingTooLong as error:
-            executor.update(executor.tree.id_of(name), phase="Failed", message=str(error))
-            return
+            pass  # there is no node, or one that has failed as any other does
         except TemplateError as error:
             executor.update(executor.tree.id_of(name), phase="Error", message=f"task '{name}' errored: {error}")
-            return
         for watch in watches:
-            await self._finish(watch, node)
+            if node is None:
+                await watch.settle()
+            else:
+                await self._finish(watch, node)
 
     def _around(self, task: _Task) -> tuple[Any, ...]:
         """Return what a ``Watch`` of the task must know."""

@@ -18,13 +18,6 @@ class DepthExceeded(TemplateError):
         )
 
 
-class PendingTooLong(TemplateError):
-    """A template with a timeout could not start within it."""
-
-    def __init__(self) -> None:
-        super().__init__("timeout")
-
-
 class OperationError(TemplateError):
     """An exit handler of a step could not be executed: Argo gives up the workflow if it is one of the root's."""
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from dflow_hpc.engines.local import dag, leaves, retry, steps
@@ -84,8 +85,7 @@ class Executor:
         """When the workflow must have ended, in seconds since the epoch."""
         self.may_start = asyncio.Event()
         self.may_start.set()
-        self.stoppable: dict[str, tuple[asyncio.Task[Any], bool]] = {}
-        """Tasks of leaves and suspended nodes by node id, and whether they belong to an exit handler."""
+        self._stoppable: dict[str, tuple[asyncio.Task[Any], bool]] = {}
         self.suspended: dict[str, asyncio.Event] = {}
         """Suspended nodes that wait to be resumed."""
         self._sleepers: set[asyncio.Task[Any]] = set()
@@ -127,9 +127,33 @@ class Executor:
         self.shutdown = strategy
         for task in self._sleepers:
             task.cancel()
-        for task, on_exit in list(self.stoppable.values()):
-            if strategy == "Terminate" or not on_exit:
+        for task, on_exit in list(self._stoppable.values()):
+            if self.is_stopped(on_exit):
                 task.cancel()
+
+    def is_stopped(self, on_exit: bool) -> bool:
+        """Say whether what belongs to an exit handler, or does not, may run no more."""
+        return self.shutdown == "Terminate" or (self.shutdown == "Stop" and not on_exit)
+
+    @contextmanager
+    def until_stopped(self, name: str, on_exit: bool) -> Iterator[None]:
+        """Let ``stop`` cut short what the current task waits for inside; whoever uses it looks at ``is_stopped``.
+
+        Args:
+            name: Under which it is known while it waits; a node's id.
+            on_exit: Whether it belongs to an exit handler.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  for mypy
+        self._stoppable[name] = (task, on_exit)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.is_stopped(on_exit):
+                raise
+            task.uncancel()
+        finally:
+            del self._stoppable[name]
 
     # Nodes
 
@@ -323,12 +347,15 @@ class Executor:
             node = self.create_first(work, "Pending", message=message, synchronizationStatus={"waiting": lock})
 
         try:
-            await self.lock(work.body["synchronization"], holder, on_wait)
+            with self.until_stopped(holder, work.call.on_exit):
+                await self.lock(work.body["synchronization"], holder, on_wait)
         except TemplateError as error:
             self.create(work.call, "Skipped", "Error", message=str(error))
             raise
         if node is not None:
             self.update(node["id"], message=None, synchronizationStatus=None)
+            if self.is_stopped(work.call.on_exit):
+                self.update(node["id"], phase="Failed", message=f"Stopped with strategy '{self.shutdown}'")
         return node
 
     async def lock(self, wanted: Json, holder: str, on_wait: Callable[[str, str], None]) -> None:

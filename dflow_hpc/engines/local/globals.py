@@ -17,16 +17,17 @@ from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, compact, text_of
 _DATE_LETTERS = "BbmAadHIMSYyp"
 
 
-def variables(workflow: Json, spec: Json, resources: Iterable[Json]) -> dict[str, str]:
+def variables(workflow: Json, spec: Json, resources: Iterable[Json], known: Known) -> dict[str, str]:
     """Return the variables that stand before anything has run.
 
     Args:
         workflow: The Workflow, with name, uid and creationTimestamp.
         spec: Its spec, a workflowTemplateRef merged in.
         resources: Documents among which ConfigMaps are looked for.
+        known: Whose functions the expressions of ``labelsFrom`` may use.
 
     Raises:
-        TemplateError: A parameter has no value.
+        TemplateError: A parameter has no value, or a label cannot be evaluated.
     """
     metadata = workflow["metadata"]
     found = {
@@ -47,7 +48,7 @@ def variables(workflow: Json, spec: Json, resources: Iterable[Json]) -> dict[str
     found.update(_metadata(metadata, spec.get("workflowMetadata") or {}))
     found.update(_parameters((spec.get("arguments") or {}).get("parameters") or [], resources))
     for label, source in ((spec.get("workflowMetadata") or {}).get("labelsFrom") or {}).items():
-        found[f"workflow.labels.{label}"] = text_of(Known(found).evaluate(source["expression"]))
+        found[f"workflow.labels.{label}"] = text_of(known.over(found).evaluate(source["expression"]))
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call
@@ -74,14 +75,21 @@ class Watch:
         executor.watchers[node["id"]] = self._look
         self._look()
 
+    async def settle(self) -> None:
+        """Wait for the hooks that were fired."""
+        self._executor.watchers.pop(self._node["id"], None)
+        for task in self._running:
+            # One that could not be executed has a node that says so, and that is all there is to it.
+            with suppress(TemplateError, Abandoned):
+                await task
+
     async def finish(self) -> None:
         """Wait for the hooks of a node that has ended, then run its exit handler and wait for that.
 
         Raises:
             TemplateError: A hook or handler could not be executed.
         """
-        self._executor.watchers.pop(self._node["id"], None)
-        await _settle(self._running)
+        await self.settle()
         if self._error is not None:
             raise self._error
         hook = exit_hook(self._step, self._executor.arguments)
@@ -155,12 +163,3 @@ def resolve_artifacts(arguments: Json, known: Known, complaint: str = "") -> Jso
             if not artifact.get("optional"):
                 raise TemplateError(f"{complaint}{error}") from error
     return {**arguments, "artifacts": made}
-
-
-async def _settle(tasks: list[asyncio.Task[Any]]) -> None:
-    """Wait for tasks; one that could not be executed has a node that says so, and that is all there is to it."""
-    for task in tasks:
-        try:
-            await task
-        except (TemplateError, Abandoned):
-            continue

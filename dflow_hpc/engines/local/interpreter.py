@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dflow_hpc.engines.local import globals as workflow_variables
@@ -29,6 +30,7 @@ from dflow_hpc.engines.local.templates import Templates
 from dflow_hpc.engines.local.tree import NodeTree
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.leaf import LeafHost
+from dflow_hpc.manifest.refuse import refused
 from dflow_hpc.manifest.schema import normalise, normalise_templates
 from dflow_hpc.manifest.validate import problem_of
 from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, text_of
@@ -164,9 +166,13 @@ class Interpreter:
     # The workflow
 
     async def _run(self) -> tuple[str, str]:
-        problem = problem_of({**self._workflow, "spec": self._spec}, self._resources)
+        workflow = {**self._workflow, "spec": self._spec}
+        problem = problem_of(workflow, self._resources)
         if problem:
             return "Failed", problem
+        reasons = refused(workflow, self._resources)
+        if reasons:
+            return "Error", "; ".join(reasons)
         self._spec = normalise({"spec": self._spec})["spec"]
         if self._workflow.get("spec", {}).get("workflowTemplateRef"):
             self._tree.set_head(storedWorkflowTemplateSpec=self._spec)
@@ -177,10 +183,11 @@ class Interpreter:
         wanted = spec.get("synchronization")
         holder = f"{self._name}/"
         try:
-            if wanted:
-                await self._executor.lock(
-                    wanted, holder, lambda message, _: self._tree.set_head(phase="Pending", message=message)
-                )
+            with self._executor.until_stopped(holder, on_exit=False):
+                if wanted:
+                    await self._executor.lock(
+                        wanted, holder, lambda message, _: self._tree.set_head(phase="Pending", message=message)
+                    )
         except TemplateError as error:
             return "Failed", f"Failed to acquire the synchronization lock. {error}"
         try:
@@ -208,7 +215,8 @@ class Interpreter:
         executor.texts["workflow.failures"] = workflow_variables.failures(self._name, self._tree.nodes.values())
         self._tell_status(phase)
         for task in self._hook_tasks:
-            await _settled(task)
+            with suppress(TemplateError, Abandoned):  # its node says so, and nothing else follows from it
+                await task
         try:
             handler = await self._run_exit_handler(spec)
         except TemplateError as error:
@@ -222,10 +230,11 @@ class Interpreter:
     def _know_globals(self) -> Json:
         """Set the variables of the workflow, and return its spec with them replaced."""
         executor = self._executor
-        executor.texts.update(workflow_variables.variables(self._workflow, self._spec, self._resources))
+        known = executor.known(self._name)
+        executor.texts.update(workflow_variables.variables(self._workflow, self._spec, self._resources, known))
         plain = {key: value for key, value in self._spec.items() if key != "templates"}
-        spec: Json = executor.known(self._name).substitute(plain)
-        executor.texts.update(workflow_variables.variables(self._workflow, spec, self._resources))
+        spec: Json = known.substitute(plain)
+        executor.texts.update(workflow_variables.variables(self._workflow, spec, self._resources, known))
         executor.arguments = spec.get("arguments") or {}
         executor.slots.limit = spec.get("parallelism")
         executor.templates = Templates(self._name, {**spec, "templates": self._spec.get("templates")}, self._resources)
@@ -267,13 +276,6 @@ class Interpreter:
             on_exit=True,
         )
         return await self._executor.start(call)
-
-
-async def _settled(task: asyncio.Task[Any]) -> None:
-    try:
-        await task
-    except (TemplateError, Abandoned):
-        return  # its node says so, and nothing else follows from it
 
 
 def _whole_spec(spec: Json, resources: Sequence[Json]) -> Json:

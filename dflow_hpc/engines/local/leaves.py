@@ -15,7 +15,7 @@ from dflow_hpc.engines.local.call import Work
 from dflow_hpc.engines.local.errors import TemplateError
 from dflow_hpc.engines.local.inputs import has_tags
 from dflow_hpc.engines.local.tree import seconds_of, timestamp
-from dflow_hpc.errors import ExpressionError
+from dflow_hpc.errors import DflowError, ExpressionError
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
 from dflow_hpc.expr import golang
 from dflow_hpc.manifest.view import Json, Node, text_of
@@ -41,24 +41,15 @@ async def run(executor: Executor, work: Work, node: Node) -> None:
     request = _request(executor, work, node, containers)
     if not _may_run(executor, work, node):
         return
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101
-    executor.stoppable[node["id"]] = (task, work.call.on_exit)
-    try:
-        outcome = await executor.host.run(request)
-    except asyncio.CancelledError:
-        if not _was_stopped(executor, work):
-            raise
-        task.uncancel()
-        # Two blanks: the one after the colon, and one before the strategy, as Argo writes it.
+    outcome: Outcome | None = None
+    with executor.until_stopped(node["id"], work.call.on_exit):
+        try:
+            outcome = await executor.host.run(request)
+        except DflowError as error:
+            raise TemplateError(str(error)) from error
+    if outcome is None:  # it was stopped; the two blanks are Argo's
         outcome = Outcome("Failed", f"workflow shutdown with strategy:  {executor.shutdown}")
-    finally:
-        executor.stoppable.pop(node["id"], None)
     _finish(executor, node, containers, outcome)
-
-
-def _was_stopped(executor: Executor, work: Work) -> bool:
-    return executor.shutdown == "Terminate" or (executor.shutdown == "Stop" and not work.call.on_exit)
 
 
 def _take_recorded(executor: Executor, node: Node) -> bool:
@@ -72,7 +63,7 @@ def _take_recorded(executor: Executor, node: Node) -> bool:
 
 
 def _may_run(executor: Executor, work: Work, node: Node) -> bool:
-    if _was_stopped(executor, work):
+    if executor.is_stopped(work.call.on_exit):
         executor.update(node["id"], phase="Failed", message=f"workflow shutdown with strategy: {executor.shutdown}")
         return False
     if executor.deadline is not None and not work.call.on_exit and executor.clock() > executor.deadline:
@@ -186,33 +177,26 @@ async def suspend(executor: Executor, work: Work, node: Node) -> None:
     if _take_recorded(executor, node):
         return
     _open_inputs(executor, work, node)
-    if _was_stopped(executor, work):
-        _end_suspended(executor, node)
-        return
     executor.update(node["id"], phase="Running")
     until = _until(executor, work, node)
     resumed = asyncio.Event()
     executor.suspended[node["id"]] = resumed
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101
-    executor.stoppable[node["id"]] = (task, work.call.on_exit)
     waiting = [executor.spawn(resumed.wait())]
     if until is not None:
         waiting.append(executor.spawn(executor.sleep_until(until)))
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        if not _was_stopped(executor, work):
-            raise
-        task.uncancel()
+        with executor.until_stopped(node["id"], work.call.on_exit):
+            if not executor.is_stopped(work.call.on_exit):
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        executor.suspended.pop(node["id"], None)
-        executor.stoppable.pop(node["id"], None)
+        del executor.suspended[node["id"]]
         for part in waiting:
             part.cancel()
     if node["phase"] != "Running":
         return  # whoever resumed it has said how it ended
-    if _was_stopped(executor, work) or (executor.deadline is not None and executor.clock() >= executor.deadline):
+    if executor.is_stopped(work.call.on_exit) or (
+        executor.deadline is not None and executor.clock() >= executor.deadline
+    ):
         _end_suspended(executor, node)
         return
     executor.update(node["id"], phase="Succeeded", outputs=supplied(node.get("outputs"), {}))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call, Work
-from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, OperationError, PendingTooLong, TemplateError
+from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, OperationError, TemplateError
 from dflow_hpc.engines.local.hooks import Watch, resolve_artifacts
 from dflow_hpc.engines.local.inputs import render
 from dflow_hpc.engines.local.loops import expand, runs
@@ -122,8 +122,7 @@ async def _run_group(running: _Running, group: Node, entries: list[Entry]) -> No
         pass  # the siblings that run go on to their end, then the group fails
     error = await _collect(tasks) or error
     if error is not None:
-        phase = "Failed" if isinstance(error, PendingTooLong) else "Error"
-        executor.update(group["id"], phase=phase, message=str(error))
+        executor.update(group["id"], phase="Error", message=str(error))
         if isinstance(error, OperationError) and running.boundary.node["name"] == executor.name:
             raise error
     elif running.boundary.failing:
@@ -257,7 +256,12 @@ def _start(running: _Running, group: Node, entry: Entry, step: Json, name: str) 
 
 
 async def _with_hooks(task: asyncio.Task[Node], watches: list[Watch]) -> None:
-    await task
+    try:
+        await task
+    except (TemplateError, Abandoned):
+        for watch in watches:
+            await watch.settle()
+        raise
     for watch in watches:
         try:
             await watch.finish()
@@ -266,7 +270,7 @@ async def _with_hooks(task: asyncio.Task[Node], watches: list[Watch]) -> None:
 
 
 def _deemed(name: str, error: TemplateError) -> TemplateError:
-    if isinstance(error, (DepthExceeded, PendingTooLong, OperationError)):
+    if isinstance(error, (DepthExceeded, OperationError)):
         return error
     return TemplateError(f"step group deemed errored due to child {name} error: {error}")
 
