@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.compile import helpers, nested
-from dflow_hpc.compile.arguments import Given, artifact_source, big_source, given
+from dflow_hpc.compile.arguments import Given, given
 from dflow_hpc.compile.leaves import Variant, input_parameter, memoize, without_empty
 from dflow_hpc.compile.loops import Loop, init_key, number_text, plan
 from dflow_hpc.compile.nested import SLICE, Joined
+from dflow_hpc.compile.outputs import OutputWriter
 from dflow_hpc.compile.survey import hook_step
-from dflow_hpc.compile.texts import description, group_key, parameter_text, references
+from dflow_hpc.compile.texts import group_key, parameter_text, references
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at, close, listed
 from dflow_hpc.model.dag import DAG
@@ -77,7 +78,11 @@ class ScopeWriter:
     def write(self) -> dict[str, Any]:
         """Return the scope's template without its name."""
         body = self._dag() if isinstance(self.scope, DAG) else self._steps()
-        result: dict[str, Any] = {"inputs": self._inputs(), **body, "outputs": self._outputs()}
+        result: dict[str, Any] = {
+            "inputs": self._inputs(),
+            **body,
+            "outputs": OutputWriter(self.scope, self.survey, self.joined, self._check_all).write(),
+        }
         if self.scope.annotations:
             result["metadata"] = {"annotations": self.scope.annotations}
         if self._parallel:
@@ -424,98 +429,6 @@ class ScopeWriter:
         if needed.role == "main" and (step.continue_on_error or (own and step.counts_success)):
             results.append("Errored")
         return " || ".join(f"{name}.{result}" for result in results)
-
-    # -- outputs -----------------------------------------------------------------------------------------------------
-
-    def _outputs(self) -> dict[str, Any]:
-        parameters, artifacts = [], []
-        for name, output in self.scope.outputs.parameters.items():
-            for value in (output.value_from_parameter, output.value_from_expression):
-                self._check_all(parameter_refs(value), f"the output {name!r} of {self.scope.title}")
-            if self.survey.is_big(output):
-                artifacts.append(self._big_output(name, output))
-            else:
-                parameters.append(self._output_parameter(name, output))
-        if self.joined.success:
-            parameters.append({"name": "dflow_success_tag", "valueFrom": {"expression": "'1'"}})
-        for name, artifact in self.scope.outputs.artifacts.items():
-            artifacts.append(self._output_artifact(name, artifact))
-        return without_empty({"parameters": parameters, "artifacts": artifacts})
-
-    def _big_output(self, name: str, output: Any) -> dict[str, Any]:
-        value = output.value_from_parameter
-        if value is None:
-            value = output.value_from_expression
-        found = {"name": BIG + name, **big_source(value, self.survey, f"the output {name!r} of {self.scope.title}")}
-        return {**found, "globalName": output.global_name} if output.global_name else found
-
-    def _output_parameter(self, name: str, output: Any) -> dict[str, Any]:
-        value = output.value_from_parameter
-        if value is None:
-            value = output.value_from_expression
-        if value is None and hasattr(output, "value"):
-            value = output.value
-        elif value is None:
-            raise CompileError(
-                f"{self.scope.title} declares the output parameter {name!r} and does not say where it comes from. Set "
-                f"outputs.parameters[{name!r}].value_from_parameter to an output of one of its steps."
-            )
-        source = _value_source(value, output)
-        if name in self.joined.parameters:
-            if not isinstance(value, ArgoVar):
-                raise CompileError(
-                    f"{self.scope.title} gives the output parameter {name!r} as {value!r}, which slices cannot join. "
-                    "Set it to an output of one of its steps."
-                )
-            source = {"expression": nested.record(str(value.expr), self.survey.type_of(output))}
-        if hasattr(output, "default"):
-            source["default"] = parameter_text(output.default, output.type)
-        found: dict[str, Any] = {"name": name, "valueFrom": source}
-        if output.global_name:
-            found["globalName"] = output.global_name
-        return {**found, **description(self.survey.type_of(output))}
-
-    def _output_artifact(self, name: str, artifact: Any) -> dict[str, Any]:
-        value = artifact._from if artifact._from is not None else artifact.from_expression
-        if value is None:
-            raise CompileError(
-                f"{self.scope.title} declares the output artifact {name!r} and does not say where it comes from. Set "
-                f"outputs.artifacts[{name!r}]._from to an output of one of its steps."
-            )
-        self._check_all(artifact_refs(value), f"the output {name!r} of {self.scope.title}")
-        found: dict[str, Any] = {
-            "name": name,
-            **artifact_source(value, _Named(f"the output of {self.scope.title}"), name),
-        }
-        if artifact.global_name:
-            found["globalName"] = artifact.global_name
-        if artifact.optional:
-            found["optional"] = True
-        return found
-
-
-@dataclass
-class _Named:
-    """Stands for a step in error texts."""
-
-    title: str
-    where: None = None
-
-
-def _value_source(value: Any, output: Any) -> dict[str, Any]:
-    """Return where a Steps or DAG takes an output from; only a plain reference to a member can be a ``parameter``."""
-    if isinstance(value, OutputParameter) and not (value.step is not None and value.step.is_loop):
-        return {"parameter": str(value)}
-    if isinstance(value, ArgoVar):
-        structured = value.kind != TEXT and getattr(output, "type", None) not in (None, str, int, float, bool)
-        return {"expression": f"toJson({value.expr})" if structured else value.expr}
-    if isinstance(value, str) and value.startswith("{{"):
-        return {"parameter": value}
-    from dflow_hpc.model.refs import text_literal
-
-    if isinstance(value, str) and output.value_from_expression is not None:
-        return {"expression": value}
-    return {"expression": text_literal(parameter_text(value, output.type))}
 
 
 def when_text(step: Step) -> str:

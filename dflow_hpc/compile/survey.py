@@ -102,7 +102,7 @@ class Survey:
         if value.type is not None or isinstance(value, InputParameter) or id(value) in seen:
             return value.type
         source = value.value_from_parameter if value.value_from_parameter is not None else value.value_from_expression
-        return self.type_of(source, seen | {id(value)})
+        return None if isinstance(source, str) else self.type_of(source, seen | {id(value)})
 
     def _visit(self, template: Any) -> None:
         queue = [template]
