@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -467,12 +466,6 @@ def _as_outcome(record: dict[str, Any]) -> Outcome:
         notices=list(record.get("notices") or []),
         members=list(record.get("members") or []),
     )
-
-
-def forget_record(leaf_dir: Path) -> None:
-    """Remove a leaf's directory, so that the leaf runs again; for ``retry``."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(leaf_dir)
 
 
 def _take_lock(run_dir: Path) -> int:
