@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dflow_hpc.manifest.schema import UnknownField, normalise
+from dflow_hpc.manifest.schema import UnknownField, normalise, normalise_templates
 from dflow_hpc.manifest.validate_flow import check_dag, check_steps
 from dflow_hpc.manifest.validate_names import (
     Problem,
@@ -44,6 +44,8 @@ def problem_of(workflow: Json, resources: Sequence[Json] = ()) -> str:
     """
     try:
         normalise(workflow)
+        for resource in resources:
+            normalise_templates(resource)
     except UnknownField as error:
         return f'cannot unmarshall spec: json: unknown field "{error}"'
     try:

@@ -1,4 +1,4 @@
-from dflow_hpc.engines.local.tree import NodeTree, fold
+from dflow_hpc.engines.local.tree import NodeTree
 
 
 def build(sink):
@@ -20,18 +20,12 @@ def test_each_change_is_told_once_and_folding_them_gives_the_tree():
     tree = build(changes.append)
     assert sum("child" in change for change in changes) == 3
     assert len(changes) == 8, "the update that changes nothing is not told"
-    again = fold(changes, "wf")
+    again = NodeTree("wf")
+    for change in changes:
+        again.apply(change)
     assert again.status() == tree.status()
     assert tree.nodes["wf"]["progress"] == tree.named("wf[0]")["progress"] == "1/2"
     assert (tree.done, tree.total) == (1, 2)
-
-
-def test_a_later_life_replaces_the_nodes_that_it_makes_again():
-    changes = []
-    build(changes.append)
-    tree = fold(changes + changes, "wf")
-    assert len(tree.named("wf[0]")["children"]) == 2
-    assert tree.status()["progress"] == "1/2"
 
 
 def test_names_as_argo_makes_them():

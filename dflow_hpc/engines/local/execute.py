@@ -274,17 +274,9 @@ class Executor:
         return self.create_first(work)
 
     async def _execute(self, work: Work, node: Node | None) -> Node:
-        locks = work.body.get("synchronization")
-        holder = self.tree.id_of(work.call.name)
         try:
-            if locks:
-                node = await self._acquire(work, holder)
-            if work.body.get("memoize") and (node is None or node["phase"] not in FULFILLED):
-                node = self._look_up(work, node)
             if node is None:
-                node = self.create_first(work)
-            if node["phase"] == "Pending" and node["type"] in ("Steps", "DAG", "Retry"):
-                self.update(node["id"], phase="Running")  # it had to wait for a lock
+                node = await self._open_later(work)
             if node["phase"] not in FULFILLED:
                 self._rename(work, node)
                 if work.body.get("retryStrategy") is not None:
@@ -292,12 +284,25 @@ class Executor:
                 else:
                     await self.attempt(work, node)
         finally:
-            if locks:
-                self.locks.release(holder)
+            if work.body.get("synchronization"):
+                self.locks.release(self.tree.id_of(work.call.name))
             self.give_back(work, failed=False)
         export(node.get("outputs"), self.tree, self.texts, self.artifacts)
         if work.body.get("memoize") and node["phase"] == "Succeeded":
             self.cache.save(work.body["memoize"], node, self.clock())
+        return node
+
+    async def _open_later(self, work: Work) -> Node:
+        """Make the node of a work that needs locks or may be in a cache."""
+        node: Node | None = None
+        if work.body.get("synchronization"):
+            node = await self._acquire(work)
+        if work.body.get("memoize") and (node is None or node["phase"] not in FULFILLED):
+            node = self._look_up(work, node)
+        if node is None:
+            node = self.create_first(work)
+        if node["phase"] == "Pending" and node["type"] in ("Steps", "DAG", "Retry"):
+            self.update(node["id"], phase="Running")  # it had to wait for a lock
         return node
 
     def give_back(self, work: Work, failed: bool) -> None:
@@ -338,9 +343,10 @@ class Executor:
                 raise TemplateError(message)
             self.update(node["id"], displayName=wished)
 
-    async def _acquire(self, work: Work, holder: str) -> Node | None:
+    async def _acquire(self, work: Work) -> Node | None:
         """Wait for the locks; return the node if it had to be made in order to wait."""
         node: Node | None = None
+        holder = self.tree.id_of(work.call.name)
 
         def on_wait(message: str, lock: str) -> None:
             nonlocal node

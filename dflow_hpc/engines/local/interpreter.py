@@ -27,7 +27,7 @@ from dflow_hpc.engines.local.leaves import supplied
 from dflow_hpc.engines.local.locks import Locks
 from dflow_hpc.engines.local.merging import merge
 from dflow_hpc.engines.local.templates import Templates
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.tree import NodeTree, seconds_of
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.leaf import LeafHost
 from dflow_hpc.manifest.refuse import refused
@@ -70,10 +70,10 @@ class Interpreter:
     ) -> None:
         self._workflow = workflow
         self._tree = tree
-        self._resources = [normalise_templates(resource) for resource in resources]
+        self._resources = list(resources)
         self._name: str = workflow["metadata"]["name"]
         self._clock = clock
-        self._started = clock()
+        self._started = 0.0
         self._spec = _whole_spec(workflow.get("spec") or {}, self._resources)
         self._hooks: dict[str, Json] = {
             name: hook for name, hook in (self._spec.get("hooks") or {}).items() if name != "exit"
@@ -99,7 +99,9 @@ class Interpreter:
 
     async def run(self) -> str:
         """Interpret the workflow to its end and return its phase."""
-        self._tree.set_head(startedAt=self._tree.head.get("startedAt") or self._tree.now())  # resumed: the first one
+        before = self._tree.head.get("startedAt")  # of an earlier life
+        self._started = seconds_of(before) if before else self._clock()
+        self._tree.set_head(startedAt=before or self._tree.now())
         try:
             phase, message = await self._run()
         finally:
@@ -174,6 +176,7 @@ class Interpreter:
         if reasons:
             return "Error", "; ".join(reasons)
         self._spec = normalise({"spec": self._spec})["spec"]
+        self._resources[:] = map(normalise_templates, self._resources)
         if self._workflow.get("spec", {}).get("workflowTemplateRef"):
             self._tree.set_head(storedWorkflowTemplateSpec=self._spec)
         try:
@@ -200,7 +203,7 @@ class Interpreter:
         executor = self._executor
         self._tree.set_head(phase="Running", message=None)
         if spec.get("activeDeadlineSeconds") is not None:
-            executor.deadline = self._clock() + float(text_of(spec["activeDeadlineSeconds"]))
+            executor.deadline = self._started + float(text_of(spec["activeDeadlineSeconds"]))
         call = Call(self._name, {"template": spec["entrypoint"]}, executor.templates.local, executor.arguments)
         try:
             entry = executor.start(call)

@@ -1,10 +1,10 @@
 """The node tree of a run: Argo's ``status.nodes``, changed one node at a time, each change told once to a sink.
 
-The sink is the journal. Folding the changes of a journal (``fold``) gives the tree again, which is how another process
-looks at a run. Nothing here decides anything: phases come from the interpreter.
+The sink is the journal. Applying its changes to an empty tree (``apply``) gives the tree again, which is how another
+process looks at a run. Nothing here decides anything: phases come from the interpreter.
 
-Three kinds of change exist: ``{"node": id, "set": {...}}`` (with ``id`` in the set it *makes* the node, replacing one
-of an earlier life), ``{"node": id, "child": id}``, and ``{"status": {...}}`` for the workflow itself.
+Three kinds of change exist: ``{"node": id, "set": {...}}`` (with ``id`` in the set it *makes* the node), ``{"node": id,
+"child": id}``, and ``{"status": {...}}`` for the workflow itself.
 
 Trap: what is cheap to derive (progress) is not told to the sink; ``status()`` computes it.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from dflow_hpc.manifest.ids import display_name, node_id
@@ -139,8 +139,6 @@ class NodeTree:
 
     def _set(self, id: str, fields: dict[str, Any]) -> None:
         if "id" in fields:
-            for child in self.nodes.get(id, {}).get("children", ()):
-                self._edges.discard((id, child))
             self.nodes[id] = dict(fields)
         else:
             _merge(self.nodes[id], fields)
@@ -205,15 +203,6 @@ class NodeTree:
 
 
 _OPEN = ("Steps", "DAG")
-
-
-def fold(changes: Iterable[Change], workflow: str = "") -> NodeTree:
-    """Return the tree that a journal's changes give."""
-    tree = NodeTree(workflow)
-    for change in changes:
-        if "child" not in change or (change["node"], change["child"]) not in tree._edges:
-            tree.apply(change)
-    return tree
 
 
 def _merge(target: dict[str, Any], fields: dict[str, Any]) -> None:
