@@ -381,7 +381,8 @@ def query_workflows(
 
     found = []
     engine = hooks.resolve("engine")(config["mode"])
-    for data in engine.list_workflows():
+    for run in engine.list_runs():
+        data = engine.query(run.id)
         own = (data.get("metadata") or {}).get("labels") or {}
         if all(own.get(key) == value for key, value in (labels or {}).items()):
             found.append(ArgoWorkflow(data))
