@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_hpc.engines.local.journal import Journal, JournalDamaged, Reader
+from dflow_hpc.executors.journal import Journal, JournalDamaged, Reader
 
 RECORDS = [{"node": f"n{i}", "set": {"phase": "Running", "message": 'ä"\n\\{}'}} for i in range(5)]
 

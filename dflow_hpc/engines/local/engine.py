@@ -20,11 +20,11 @@ from typing import Any
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
-from dflow_hpc.engines.local import control, index, launch, provision, report
-from dflow_hpc.engines.local.journal import Reader, Record
+from dflow_hpc.engines.local import control, index, launch, placement, provision, report
 from dflow_hpc.engines.local.rundir import RunDir, step_key
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 from dflow_hpc.errors import EngineError
+from dflow_hpc.executors.journal import Reader, Record
 from dflow_hpc.manifest.view import COMPLETED
 
 _FOLLOW_INTERVAL = 0.2
@@ -97,11 +97,14 @@ class LocalEngine:
 
         Raises:
             EngineError: The run cannot be started.
+            ConfigError: A step is placed on a machine that is unknown, or that this version cannot use.
         """
         if id is not None and (run := RunDir(_base().resolve() / id)).exists:
             self._take_up(run, compiled, detach)
             return run.name
+        machines = placement.profiles(compiled.manifest, _script_directory())
         run = provision.new_run(_base(), compiled, id=id, reuse=reuse, resources=resources)
+        placement.keep(run.path, machines)
         index.add(run)
         self._say(f"{run.name}: runs in {run.path}")
         for notice in compiled.bundle.notices if compiled.bundle is not None else ():
@@ -119,7 +122,9 @@ class LocalEngine:
         self._again(run, compiled, detach)
 
     def _again(self, run: RunDir, compiled: Compiled | None, detach: bool, only: Sequence[str] = ()) -> None:
+        machines = placement.profiles(compiled.manifest, _script_directory()) if compiled is not None else {}
         kept, changed = provision.run_again(run, compiled, only)
+        placement.keep(run.path, machines)
         self._say(f"{run.name}: goes on in {run.path}; {kept} finished steps are taken over")
         for name in changed:
             self._say(f"  changed since: {name}")
@@ -339,6 +344,12 @@ class LocalEngine:
 
 def _base() -> Path:
     return Path(config["debug_workdir"])
+
+
+def _script_directory() -> Path | None:
+    """Return where the running script lies; None in a notebook or a REPL."""
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    return script.parent if script.suffix == ".py" else None
 
 
 def _is_named(nodes: dict[str, dict[str, Any]], node: dict[str, Any] | None, text: str) -> bool:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import dflow_hpc
 from dflow_hpc.engines.local import report
-from dflow_hpc.engines.local.journal import Record
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.session import Interrupted, Session
 from dflow_hpc.errors import EngineError
+from dflow_hpc.executors.journal import Record
 
 
 def here(

@@ -21,11 +21,11 @@ from dflow_hpc.compile import Compiled
 from dflow_hpc.compile.bundle import diff, extract
 from dflow_hpc.compile.closure import is_installed
 from dflow_hpc.config import config
-from dflow_hpc.engines.local.journal import Journal
 from dflow_hpc.engines.local.rundir import RunDir, write_atomic
 from dflow_hpc.engines.local.state import RunState, to_run_again
 from dflow_hpc.engines.local.workers import end_leftovers
 from dflow_hpc.errors import EngineError
+from dflow_hpc.executors.journal import Journal
 
 _KEPT_SETTINGS = (
     "debug_artifact_dir",

@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 
 from dflow_hpc.engines.local import control
 from dflow_hpc.engines.local.interpreter import Interpreter
-from dflow_hpc.engines.local.journal import Journal, Record
 from dflow_hpc.engines.local.leafrun import OP_ANNOTATION
 from dflow_hpc.engines.local.provision import remove_tree
 from dflow_hpc.engines.local.rundir import RunDir
@@ -30,6 +29,7 @@ from dflow_hpc.engines.local.state import LEAF_TYPES, RunState
 from dflow_hpc.engines.local.tree import NodeTree
 from dflow_hpc.engines.local.workers import LocalLeafHost
 from dflow_hpc.errors import EngineError
+from dflow_hpc.executors.journal import Journal, Record
 from dflow_hpc.executors.leaf import LeafHost, LeafRequest, Outcome
 from dflow_hpc.manifest.view import UNSUCCESSFUL, annotations_of, named, node_type
 

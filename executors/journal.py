@@ -1,10 +1,10 @@
-"""The journal: an append-only file of JSON lines, each with a checksum, which is the truth about a run.
+"""The journal: an append-only file of JSON lines, each with a checksum, which is the truth about a run or a machine.
 
 A line is ``{"c":"<8 hex digits>","r":<record>}``; the checksum is the CRC-32 of the record's bytes, seeded with the
 checksum of the line before, so that a line that was lost, doubled or moved is noticed as well as one that was altered.
-What the records mean is the business of ``state.py``.
+What the records mean is the business of who writes them: the local engine, and the broker of a machine.
 
-Not here: locks. One process writes a journal at a time, and holds ``engine.lock`` while it does (``rundir.py``).
+Not here: locks. One process writes a journal at a time; for both, who holds the run's ``engine.lock``.
 
 Trap: ``append`` only buffers. Whoever starts something that the journal must know of first calls ``flush`` before.
 Nothing is fsynced until ``close``: the page cache outlives the death of every process, and only that is promised.
