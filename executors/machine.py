@@ -92,7 +92,7 @@ def machine_files(beside: Path | None = None) -> list[Path]:
     """Return the files of profiles that exist, highest first.
 
     Args:
-        beside: The script's directory; None is the current directory.
+        beside: The script's directory, looked at before the current directory.
 
     Raises:
         ConfigError: ``DFLOW_MACHINES`` names a file that does not exist.
@@ -103,8 +103,9 @@ def machine_files(beside: Path | None = None) -> list[Path]:
             f"DFLOW_MACHINES names the profiles of machines; there is no file {named}. Correct or unset it."
         )
     candidates = [Path(named)] if named else []
-    candidates += [(beside or Path.cwd()) / FILE_NAME, user_config_dir() / FILE_NAME, _SITE / FILE_NAME]
-    return [path for path in candidates if path.is_file()]
+    places = [*([beside.resolve()] if beside else []), Path.cwd(), user_config_dir(), _SITE]
+    candidates += [place / FILE_NAME for place in places]
+    return [path for path in dict.fromkeys(candidates) if path.is_file()]
 
 
 class Machines:

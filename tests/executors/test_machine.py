@@ -71,7 +71,10 @@ def test_files_in_their_order(tmp_path, monkeypatch):
         path.write_text("")
     monkeypatch.setenv("DFLOW_MACHINES", str(named))
     assert machine_files()[:3] == [named, tmp_path / "machines.toml", user]
-    assert machine_files(beside=tmp_path / "elsewhere")[:2] == [named, user]
+    beside = tmp_path / "project" / "machines.toml"
+    beside.parent.mkdir()
+    beside.write_text("")
+    assert machine_files(beside=beside.parent)[:4] == [named, beside, tmp_path / "machines.toml", user]
     monkeypatch.setenv("DFLOW_MACHINES", str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match=r"DFLOW_MACHINES names .* there is no file"):
         machine_files()
@@ -117,16 +120,31 @@ def placed(machine, resources="{}"):
 
 def test_only_this_machine_is_run_by_this_version(tmp_path):
     (tmp_path / "machines.toml").write_text(CPU + "[machine.here]\n[machine.far]\nhost = 'x'\n")
-    placement.check(placed("here", '{"cpus": 2}'))
+    assert list(placement.profiles(placed("here", '{"cpus": 2}'))) == ["here"]
     for name, words in (("cpu", "slurm over SSH"), ("far", "shell over SSH")):
         with pytest.raises(ConfigError, match=f"machine '{name}' asks for {words}.*cannot run yet"):
-            placement.check(placed(name))
+            placement.profiles(placed(name))
     with pytest.raises(ConfigError, match="machine 'none' was asked for"):
-        placement.check(placed("none"))
+        placement.profiles(placed("none"))
+    with pytest.raises(ConfigError, match="template 't', resources: 'core' is no known key"):
+        placement.profiles(placed("here", '{"core": 2}'))
+
+
+def test_profiles_lie_beside_the_script_and_stay_with_the_run(tmp_path):
+    script = tmp_path / "project"
+    script.mkdir()
+    (script / "machines.toml").write_text('[machine.here]\nsetup = ["module load x"]')
+    manifest = placed("here")
+    placement.keep(tmp_path, placement.profiles(manifest, beside=script))
+    [template] = manifest["spec"]["templates"]
+    assert placement.Placements(2, tmp_path).of(template).setup == ("module load x",)
+    with pytest.raises(ConfigError, match=r"without a profile of that name .*Submit it anew"):
+        placement.Placements(2, script).of(template)
 
 
 @pytest.mark.parametrize(("workers", "cpus", "slots"), [(4, 1, 1), (4, 3, 3), (2, 8, 2), (-1, 8, 8)])
 def test_a_leaf_never_waits_for_more_workers_than_there_are(tmp_path, workers, cpus, slots):
     (tmp_path / "machines.toml").write_text("[machine.here]")
-    [template] = placed("here", f'{{"cpus": {cpus}}}')["spec"]["templates"]
-    assert placement.Placements(workers).of(template).slots == slots
+    manifest = placed("here", f'{{"cpus": {cpus}}}')
+    placement.keep(tmp_path, placement.profiles(manifest))
+    assert placement.Placements(workers, tmp_path).of(manifest["spec"]["templates"][0]).slots == slots

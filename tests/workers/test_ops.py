@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from dflow_hpc.engines.local import placement
 from dflow_hpc.engines.local.workers import read_record
 from dflow_hpc.executors.failures import FailureClass
 
@@ -279,9 +280,12 @@ def test_code_that_cannot_be_loaded_is_told_once_and_fails_each_leaf(kit):
 
 
 def machines(kit, monkeypatch, text):
+    """Leave the profile of a machine ``here`` with the run."""
     path = kit.run_dir.parent / "my-machines.toml"
     path.write_text(text)
     monkeypatch.setenv("DFLOW_MACHINES", str(path))
+    template = {"metadata": {"annotations": {"dflow-hpc/machine": "here"}}}
+    placement.keep(kit.run_dir, placement.profiles({"spec": {"templates": [template]}}))
 
 
 def test_setup_lines_of_a_machine_precede_the_op_and_the_command(kit, monkeypatch):

@@ -8,14 +8,18 @@ Not here: the profiles themselves (``executors/machine.py``).
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.machine import Machine, Machines, Resources, machine_files, step_resources
 
 MACHINE_ANNOTATION = "dflow-hpc/machine"
 RESOURCES_ANNOTATION = "dflow-hpc/resources"
+_FILE = "machines.json"
 
 
 class Place(NamedTuple):
@@ -32,41 +36,85 @@ class Placements:
 
     Args:
         workers: Slots that there are; not above 0 is no limit.
+        run_dir: The run's directory, in which ``keep`` left the profiles.
     """
 
-    def __init__(self, workers: int):
+    def __init__(self, workers: int, run_dir: Path):
         self._workers = workers
-        self._machines: Machines | None = None
+        self._file = run_dir / _FILE
+        self._profiles: dict[str, Any] | None = None
         self._places: dict[tuple[str, str], Place] = {}
 
     def of(self, template: dict[str, Any]) -> Place:
         """Return the place of a leaf.
 
         Raises:
-            ConfigError: Its machine is unknown, is not one that this version can use, or its wishes are wrong.
+            ConfigError: The run has no profile of its machine, or its wishes are wrong.
         """
-        annotations = (template.get("metadata") or {}).get("annotations") or {}
-        name = annotations.get(MACHINE_ANNOTATION)
+        name, wished = _wish(template)
         if name is None:
             return Place()
-        wished = annotations.get(RESOURCES_ANNOTATION) or "{}"
-        key = (name, wished)
-        if key not in self._places:
-            self._places[key] = self._place(name, wished, f"step template {template.get('name', '')!r}")
-        return self._places[key]
+        if (name, wished) not in self._places:
+            self._places[name, wished] = self._place(name, wished, template)
+        return self._places[name, wished]
 
-    def _place(self, name: str, wished: str, what: str) -> Place:
-        if self._machines is None:
-            self._machines = Machines(machine_files())
-        machine = self._machines.get(name)
+    def _place(self, name: str, wished: str, template: dict[str, Any]) -> Place:
+        if self._profiles is None:
+            self._profiles = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+        if name not in self._profiles:
+            raise ConfigError(
+                f"template {template.get('name')!r} is placed on machine {name!r}; the run was started without a "
+                f"profile of that name ({self._file}). Submit it anew."
+            )
+        profile = self._profiles[name]
+        resources = _resources(Resources(**profile["resources"]), wished, template)
+        wanted = max(1, resources.cpus * resources.tasks)
+        return Place(wanted if self._workers <= 0 else min(wanted, self._workers), tuple(profile["setup"]))
+
+
+def profiles(manifest: dict[str, Any], beside: Path | None = None) -> dict[str, Any]:
+    """Return the profiles that a run of a manifest needs, before anything runs.
+
+    Args:
+        manifest: A Workflow.
+        beside: The script's directory, where ``machines.toml`` is looked for before the current directory.
+
+    Raises:
+        ConfigError: A machine is unknown, is not one that this version can use, or a step's wishes are wrong.
+    """
+    machines: Machines | None = None
+    found: dict[str, Any] = {}
+    for template in manifest["spec"].get("templates") or []:
+        name, wished = _wish(template)
+        if name is None:
+            continue
+        machines = machines or Machines(machine_files(beside))
+        machine = machines.get(name)
         if machine.scheduler != "shell" or machine.host is not None:
             raise ConfigError(_not_yet(machine))
-        resources = step_resources(machine.resources, json.loads(wished), what)
-        return Place(self._slots(resources), machine.setup)
+        _resources(machine.resources, wished, template)
+        found[name] = dataclasses.asdict(machine)
+    return found
 
-    def _slots(self, resources: Resources) -> int:
-        wanted = max(1, resources.cpus * resources.tasks)
-        return wanted if self._workers <= 0 else min(wanted, self._workers)
+
+def keep(run_dir: Path, found: dict[str, Any]) -> None:
+    """Leave profiles with a run, so that it can go on from anywhere as it began.
+
+    Args:
+        run_dir: The run's directory.
+        found: What ``profiles`` returned.
+    """
+    if found:
+        write_atomic(run_dir / _FILE, json.dumps(found))
+
+
+def _wish(template: dict[str, Any]) -> tuple[str | None, str]:
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    return annotations.get(MACHINE_ANNOTATION), annotations.get(RESOURCES_ANNOTATION) or "{}"
+
+
+def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Resources:
+    return step_resources(defaults, json.loads(wished), f"template {template.get('name')!r}")
 
 
 def _not_yet(machine: Machine) -> str:
@@ -75,17 +123,3 @@ def _not_yet(machine: Machine) -> str:
         f'this machine only. To run its steps here, put a profile [machine.{machine.name}] with scheduler = "shell" '
         "and no host into machines.toml beside the script."
     )
-
-
-def check(manifest: dict[str, Any]) -> None:
-    """Check the placements of all templates, before anything runs.
-
-    Args:
-        manifest: A Workflow.
-
-    Raises:
-        ConfigError: One cannot be met; see ``Placements.of``.
-    """
-    placements = Placements(0)
-    for template in manifest["spec"].get("templates") or []:
-        placements.of(template)

@@ -115,7 +115,7 @@ class LocalLeafHost:
             "package_dir": self._package_dir,
             "keep": [str(self._run_dir), self._package_dir, sys.prefix, sys.base_prefix, store["workdir"]],
         }
-        self._placements = placement.Placements(self._settings["workers"])
+        self._placements = placement.Placements(self._settings["workers"], self._run_dir)
         self._directories: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._running: dict[str, _Running] = {}
