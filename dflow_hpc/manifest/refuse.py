@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dflow_hpc.manifest.schema import Malformed, normalise, normalise_templates
 from dflow_hpc.manifest.view import Json, kind_of
 
 _KINDS = {
@@ -26,6 +27,11 @@ def refused(workflow: Json, resources: Iterable[Json] = ()) -> list[str]:
         workflow: The Workflow.
         resources: Documents that it may refer to. Of those that it names all templates count.
     """
+    try:
+        workflow = normalise(workflow)
+        resources = [normalise_templates(resource) for resource in resources]
+    except Malformed:
+        return []  # validation says what is wrong with it
     foreign = {
         (document["kind"].startswith("Cluster"), document["metadata"]["name"]): document["spec"].get("templates") or ()
         for document in resources
@@ -50,7 +56,7 @@ def refused(workflow: Json, resources: Iterable[Json] = ()) -> list[str]:
 
 def _written(template: Json) -> Iterator[Json]:
     for group in template.get("steps") or ():
-        yield from group if isinstance(group, list) else [group]
+        yield from group
     yield from (template.get("dag") or {}).get("tasks") or ()
 
 

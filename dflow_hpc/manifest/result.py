@@ -162,7 +162,8 @@ def _inputs_or_outputs(data: Mapping[str, Any]) -> ArgoObjectDict:
     for item in data.get("artifacts") or []:
         name = item["name"]
         if name.startswith(_BIG):
-            parameters[name[len(_BIG) :]] = ArgoParameter({**item, "name": name[len(_BIG) :]})
+            name = name[len(_BIG) :]
+            parameters[name] = ArgoParameter({**parameters.get(name, {}), **item, "name": name})
         else:
             artifacts[name] = ArgoArtifact(item)
     view["parameters"] = parameters
@@ -247,6 +248,8 @@ class ArgoStep(ArgoObjectDict):
         artifacts: List[Any] = list(outputs.pop("artifacts").values())
         for item in [item for item in parameters if "s3" in item]:
             parameters.remove(item)
+            if "valueFrom" in item:  # it was given as text, too
+                parameters.append({name: item[name] for name in ("name", "value", "valueFrom", "description")})
             artifacts.append({**{k: v for k, v in item.items() if k != "value"}, "name": _BIG + item["name"]})
         return {
             **outputs,

@@ -143,22 +143,50 @@ def _read(table: str) -> dict[str, dict[str, str]]:
 _TYPES = _read(_TABLE)
 
 
-class UnknownField(Exception):
-    """An object has a field that its type does not have; the argument is the field."""
+class Malformed(Exception):
+    """A manifest does not have the shape of Argo's objects; the argument says so as Go's JSON reader does."""
 
 
 def normalise(workflow: Json) -> Json:
     """Return a Workflow whose texts are texts, as Argo reads ``args: [1, true]``; what needs no change is shared.
 
     Raises:
-        UnknownField: A field has no meaning.
+        Malformed: A field has no meaning, or holds what it cannot hold.
     """
-    return {**workflow, "spec": _object(workflow.get("spec") or {}, "WorkflowSpec")}
+    return {**workflow, "spec": _value(workflow.get("spec") or {}, "WorkflowSpec", "spec")}
 
 
 def normalise_templates(resource: Json) -> Json:
     """Return a WorkflowTemplate or ClusterWorkflowTemplate, see ``normalise``."""
     return normalise(resource) if resource.get("kind") in ("WorkflowTemplate", "ClusterWorkflowTemplate") else resource
+
+
+def _value(value: Any, kind: str, where: str) -> Any:
+    """Return a value as its type wants it.
+
+    Args:
+        value: It.
+        kind: Its type, as in the table.
+        where: Its type and field, for the message.
+    """
+    if value is None or kind == "*":
+        return value
+    if kind == "s":
+        return text_of(value) if isinstance(value, (bool, int, float)) else value
+    if kind == "[[WorkflowStep" and isinstance(value, list):  # a group of one step may stand without its list
+        value = [[group] if isinstance(group, dict) else group for group in value]
+    shape: type[Any] = list if kind[0] == "[" else dict
+    if not isinstance(value, shape):
+        found = {str: "string", list: "array", dict: "object", bool: "bool"}.get(type(value), "number")
+        wanted = {"[": "an array", "{": "an object"}.get(kind[0], f"an object {kind}")
+        raise Malformed(f"json: cannot unmarshal {found} into {where}, which is {wanted}")
+    if kind[0] == "[":
+        items = [_value(item, kind[1:], where) for item in value]
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    if kind[0] == "{":
+        pairs = {key: _value(item, kind[1:], where) for key, item in value.items()}
+        return pairs if any(pairs[key] is not value[key] for key in value) else value
+    return _object(value, kind)
 
 
 def _object(value: Json, name: str) -> Json:
@@ -167,26 +195,9 @@ def _object(value: Json, name: str) -> Json:
     for key, item in value.items():
         kind = fields.get(key)
         if kind is None:
-            raise UnknownField(key)
-        if kind == "*" or item is None:
-            continue
-        changed = _value(item, kind)
+            raise Malformed(f'json: unknown field "{key}"')
+        changed = _value(item, kind, f"{name}.{key}")
         if changed is not item:
             made = dict(value) if made is None else made
             made[key] = changed
     return value if made is None else made
-
-
-def _value(value: Any, kind: str) -> Any:
-    if kind == "s":
-        return text_of(value) if isinstance(value, (bool, int, float)) else value
-    if kind == "*" or value is None:
-        return value
-    if kind[0] == "[" and isinstance(value, list):
-        items = [_value(item, kind[1:]) for item in value]
-        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
-    if kind[0] == "{" and isinstance(value, dict):
-        pairs = {key: _value(item, kind[1:]) for key, item in value.items()}
-        return pairs if any(pairs[key] is not value[key] for key in value) else value
-    inner = kind.lstrip("[")
-    return _object(value, inner) if inner in _TYPES and isinstance(value, dict) else value

@@ -9,11 +9,12 @@ or not, and stops at the first problem; so do we.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dflow_hpc.manifest.schema import UnknownField, normalise, normalise_templates
+from dflow_hpc.manifest.schema import Malformed, normalise, normalise_templates
 from dflow_hpc.manifest.validate_flow import check_dag, check_steps
 from dflow_hpc.manifest.validate_names import (
     Problem,
@@ -43,13 +44,12 @@ def problem_of(workflow: Json, resources: Sequence[Json] = ()) -> str:
         resources: WorkflowTemplates and ClusterWorkflowTemplates that it may refer to.
     """
     try:
-        normalise(workflow)
-        for resource in resources:
-            normalise_templates(resource)
-    except UnknownField as error:
-        return f'cannot unmarshall spec: json: unknown field "{error}"'
+        whole = normalise(workflow)
+        known = [normalise_templates(resource) for resource in resources]
+    except Malformed as error:
+        return f"cannot unmarshall spec: {error}"
     try:
-        _Validation(workflow, resources).run()
+        _Validation(whole, known).run()
     except Problem as problem:
         return f"invalid spec: {problem}"
     return ""
@@ -76,6 +76,7 @@ class _Validation:
         name = self.workflow["metadata"].get("name") or ""
         if len(name) > 63:
             raise Problem(f'workflow name "{name}" must not be more than 63 characters long (currently {len(name)})')
+        _check_integers(self.spec, "spec", ("activeDeadlineSeconds", "parallelism", "priority"))
         check_names(self.spec.get("templates") or (), "spec.templates", kind="field")
         arguments = self.spec.get("arguments") or {}
         check_arguments("spec.arguments.", arguments)
@@ -137,6 +138,7 @@ class _Validation:
         name, kind = template.get("name") or "", kind_of(template)
         first = id(template) not in self._seen
         if first:
+            _check_integers(template, f"templates.{name}", ("parallelism",))
             _check_kind(template)
             scope = _input_scope(template)
         _check_supplied(template, arguments)
@@ -177,6 +179,13 @@ class _Validation:
             raise Problem(f"templates.{name}.activeDeadlineSeconds must be a positive integer > 0 or an argo variable")
         if template.get("parallelism") is not None:
             raise Problem(f"templates.{name}.parallelism is only valid for steps and dag templates")
+
+
+def _check_integers(value: Json, where: str, fields: Sequence[str]) -> None:
+    for name in fields:
+        found = value.get(name)
+        if found is not None and type(found) is not int:
+            raise Problem(f"{where}.{name} must be an integer; it is {json.dumps(found)}")
 
 
 def _check_kind(template: Json) -> None:

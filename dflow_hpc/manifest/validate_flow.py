@@ -39,7 +39,7 @@ def check_steps(checker: Checker, template: Json, templates: Mapping[str, Json],
     _check_no_deadline(template)
     seen: set[str] = set()
     for index, group in enumerate(template["steps"]):
-        for step in group if isinstance(group, list) else [group]:
+        for step in group:
             where = f"templates.{name}.steps[{index}]"
             _check_step_name(step, where, seen)
             prefix, own = f"steps.{step['name']}", f"{where}.{step['name']}"

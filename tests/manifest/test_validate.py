@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from dflow_hpc.manifest.refuse import refused
-from dflow_hpc.manifest.schema import UnknownField, normalise
+from dflow_hpc.manifest.schema import Malformed, normalise
 from dflow_hpc.manifest.validate import problem_of
 
 MANY = "{{item.k}} {{steps.a.outputs.result}} {{workflow.labels.l}} {{other}}"
@@ -95,6 +95,9 @@ def test_a_good_manifest():
     [
         ("metadata.name", "w" * 64,
          f'workflow name "{"w" * 64}" must not be more than 63 characters long (currently 64)'),
+        ("spec.parallelism", "2", 'spec.parallelism must be an integer; it is "2"'),
+        ("spec.templates.0.parallelism", True,
+         "templates.main.parallelism must be an integer; it is true"),
         ("spec.entrypoint", None, "spec.entrypoint is required"),
         ("spec.entrypoint", "nope", "template name 'nope' undefined"),
         ("spec.onExit", "nope", "template name 'nope' undefined"),
@@ -168,8 +171,27 @@ def test_a_wide_dag_and_deep_templates_are_validated_in_no_time():
 
 def test_unknown_fields_are_named():
     assert problem_of(changed(f"{STEP}.wen", "x")) == 'cannot unmarshall spec: json: unknown field "wen"'
-    with pytest.raises(UnknownField, match="imge"):
+    with pytest.raises(Malformed, match="imge"):
         normalise(changed("spec.templates.2.script.imge", "x"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("spec.templates", {}, "object into WorkflowSpec.templates, which is an array"),
+        ("spec.templates.0", "main", "string into WorkflowSpec.templates, which is an object Template"),
+        ("spec.templates.0.steps.0", "a", "string into Template.steps, which is an array"),
+        (f"{STEP}.arguments", [], "array into WorkflowStep.arguments, which is an object Arguments"),
+        ("spec.templates.2.script.args", 1, "number into ScriptTemplate.args, which is an array"),
+    ],
+)
+def test_what_has_the_wrong_shape_is_named(path, value, problem):
+    assert problem_of(changed(path, value)) == f"cannot unmarshall spec: json: cannot unmarshal {problem}"
+
+
+def test_a_group_of_one_step_may_stand_without_its_list():
+    made = normalise(changed("spec.templates.0.steps.0", GOOD["spec"]["templates"][0]["steps"][0][0]))
+    assert made == GOOD
 
 
 def test_numbers_become_texts_where_texts_are_meant():

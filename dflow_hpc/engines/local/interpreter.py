@@ -33,7 +33,7 @@ from dflow_hpc.executors.leaf import LeafHost
 from dflow_hpc.manifest.refuse import refused
 from dflow_hpc.manifest.schema import normalise, normalise_templates
 from dflow_hpc.manifest.validate import problem_of
-from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, text_of
+from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node
 
 _WORKFLOW_PHASE = {"Skipped": "Succeeded", "Omitted": "Succeeded"}
 
@@ -203,7 +203,7 @@ class Interpreter:
         executor = self._executor
         self._tree.set_head(phase="Running", message=None)
         if spec.get("activeDeadlineSeconds") is not None:
-            executor.deadline = self._started + float(text_of(spec["activeDeadlineSeconds"]))
+            executor.deadline = self._started + spec["activeDeadlineSeconds"]
         call = Call(self._name, {"template": spec["entrypoint"]}, executor.templates.local, executor.arguments)
         try:
             entry = executor.start(call)

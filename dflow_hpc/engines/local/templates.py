@@ -93,8 +93,7 @@ class Template:
     @cached_property
     def groups(self) -> list[list[Entry]]:
         """Its steps."""
-        groups = self.json.get("steps") or []
-        return [[Entry(step) for step in (group if isinstance(group, list) else [group])] for group in groups]
+        return [[Entry(step) for step in group] for group in self.json.get("steps") or []]
 
     @cached_property
     def tasks(self) -> list[Entry]:
