@@ -26,8 +26,6 @@ from dflow_hpc.model.step import Step
 from dflow_hpc.model.steps import Steps
 from dflow_hpc.model.task import Task
 
-ENDED = ("Succeeded", "Failed", "Error")
-
 _REFUSED = {
     "artifact_repo_key": "Name the repository in the settings of the object storage (s3_config).",
 }
