@@ -78,7 +78,9 @@ def _give_parameter(result: Given, step: Any, name: str, value: Any, declaration
         result.artifacts.append({"name": BIG + name, **big_source(value, survey, step.title + at(step.where))})
     elif survey.is_big(declaration):
         result.artifacts.append({"name": BIG + name, "raw": {"data": parameter_text(value, declaration.type)}})
-    else:
+    if survey.is_read(declaration):
+        result.parameters.append({"name": name, "value": parameter_text(value, declaration.type)})
+    elif not survey.is_big(value) and not survey.is_big(declaration):
         _refuse_big_inside(step, name, value, survey)
         result.parameters.append({"name": name, "value": parameter_text(value, declaration.type)})
 

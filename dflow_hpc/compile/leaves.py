@@ -39,6 +39,8 @@ class Variant:
     """Further input parameters, such as ``dflow_key``."""
     big: frozenset[str] = frozenset()
     """Input parameters that come as files although the template does not say so."""
+    read: frozenset[str] = frozenset()
+    """Big output parameters that the workflow reads, so that they are given as text too."""
     left_out: frozenset[str] = frozenset()
     """Input artifacts that the step leaves out."""
     parts: tuple[tuple[str, tuple[str, ...] | int], ...] = ()
@@ -213,7 +215,7 @@ def _outputs(template: OPTemplate, variant: Variant) -> dict[str, Any]:
         path = parameter.value_from_path or f"{OUT}/parameters/{name}"
         if parameter.save_as_artifact:
             artifacts.append({"name": BIG + name, "path": path, "archive": {"none": {}}})
-        else:
+        if not parameter.save_as_artifact or name in variant.read:
             parameters.append(_output_parameter(template, name, parameter, path))
     if variant.success_tag or getattr(template, "success_tag", False):
         tag: dict[str, Any] = {"valueFrom": {"path": f"{OUT}/success_tag", "default": "0"}}

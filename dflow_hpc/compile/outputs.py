@@ -45,7 +45,7 @@ class OutputWriter:
                 self._check_all(parameter_refs(value), f"the output {name!r} of {self.scope.title}")
             if self.survey.is_big(output):
                 artifacts.append(self._big_output(name, output))
-            else:
+            if not self.survey.is_big(output) or self.survey.is_read(output):
                 parameters.append(self._output_parameter(name, output))
         if self.joined.success:
             parameters.append({"name": "dflow_success_tag", "valueFrom": {"expression": "'1'"}})

@@ -100,7 +100,7 @@ class ScopeWriter:
                 if hasattr(parameter, "value"):
                     big["raw"] = {"data": parameter_text(parameter.value, parameter.type)}
                 artifacts.append(big)
-            else:
+            if not self.survey.is_big(parameter) or self.survey.is_read(parameter):
                 parameters.append(input_parameter(name, parameter))
         for name, artifact in self.scope.inputs.artifacts.items():
             artifacts.append({"name": name, **({"optional": True} if artifact.optional else {})})
@@ -159,6 +159,7 @@ class ScopeWriter:
         variant = Variant(
             parameters=tuple(["dflow_key", *further] if keyed else further),
             big=frozenset(arguments.big),
+            read=self.survey.read_outputs(step),
             left_out=frozenset(arguments.left_out),
             parts=tuple(arguments.parts),
             prefix=tuple(arguments.prefix),

@@ -1,7 +1,8 @@
 """Look at a whole workflow before anything of it is written: its scopes, what each step really runs, its OPs.
 
 A step runs its template as its executor, or the workflow's, rewrites it. A parameter of a Steps or DAG is *big* (a
-file, not text) when something big is given to it, which may be known only after several levels.
+file, not text) when something big is given to it, which may be known only after several levels. Where a loop
+or a condition reads a big parameter, that one is carried as text too, from the leaf that gives it on.
 
 Not here: anything about the manifest.
 
@@ -16,7 +17,7 @@ from typing import Any
 from dflow_hpc.compile.leaves import SCRIPT_MARK
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at
-from dflow_hpc.model.declared import InputParameter, ParameterRef
+from dflow_hpc.model.declared import InputParameter, ParameterRef, parameter_refs
 from dflow_hpc.model.executor import MachineExecutor
 from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.refs import ArgoVar, IfExpression
@@ -38,11 +39,13 @@ class Survey:
         self._seen: dict[int, Any] = {}
         self._rendered: dict[tuple[Any, ...], tuple[Any, Any, OPTemplate]] = {}
         self._big: dict[int, Any] = {}
+        self._read: dict[int, Any] = {}
         self.has_helpers = False
         self._visit(workflow.entrypoint)
         if workflow.on_exit is not None:
             self._visit(self.rendered(workflow.on_exit, None))
         self._spread_big()
+        self._spread_read()
 
     def target(self, step: Step) -> OPTemplate:
         """Return the template that a step really runs."""
@@ -86,6 +89,14 @@ class Survey:
                 return self.is_big(getattr(value, "value", None))
             value = self.target(value.step).outputs.parameters[value.name]
         return value.save_as_artifact or id(value) in self._big
+
+    def is_read(self, declared: Any) -> bool:
+        """Say whether a declared parameter, though big, is carried as text too, because the workflow reads it."""
+        return id(declared) in self._read
+
+    def read_outputs(self, step: Step) -> frozenset[str]:
+        """Return the big output parameters of a step that are carried as text too."""
+        return frozenset(name for name, item in self.target(step).outputs.parameters.items() if self.is_read(item))
 
     def type_of(self, value: Any, seen: frozenset[int] = frozenset()) -> Any:
         """Return the type of what a parameter refers to, through all levels, or None where it is not known."""
@@ -133,8 +144,41 @@ class Survey:
                         self._mark(output)
             changed = len(self._big) > before
 
+    def _spread_read(self) -> None:
+        """Follow what the workflow itself reads to where it comes from, against the flow of the values."""
+        queue: list[Any] = []
+        users: dict[int, list[Step]] = {}
+        for step in (step for scope in self.scopes for step in scope.all_steps()):
+            users.setdefault(id(step.template), []).append(step)
+            queue.extend(_reads(step))
+        while queue:
+            ref = queue.pop()
+            if not self.is_big(ref):
+                continue
+            if ref.step is not None and isinstance(ref, InputParameter):
+                queue.extend(parameter_refs(getattr(ref, "value", None)))
+                continue
+            declared = ref if ref.step is None else self.target(ref.step).outputs.parameters[ref.name]
+            if id(declared) in self._read:
+                continue
+            self._read[id(declared)] = declared
+            if isinstance(declared, InputParameter):
+                for step in users.get(id(declared.template), []):
+                    queue.extend(parameter_refs(step.parameters.get(str(declared.name))))
+            else:
+                queue.extend(parameter_refs([declared.value_from_parameter, declared.value_from_expression]))
+
     def _mark(self, declaration: Any) -> None:
         self._big[id(declaration)] = declaration
+
+
+def _reads(step: Step) -> Iterable[ParameterRef]:
+    """Yield the parameters that the engine must read to run a step, not only to hand them on."""
+    yield from parameter_refs([step.when, step.with_param])
+    if step.with_sequence is not None:
+        yield from parameter_refs(step.with_sequence.values())
+    elif step.slices is not None and step.with_param is None:
+        yield from parameter_refs([step.parameters.get(name) for name in step.slices.input_parameter[:1]])
 
 
 def _with_hooks(steps: Iterable[Step]) -> Iterable[Step]:

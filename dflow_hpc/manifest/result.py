@@ -249,7 +249,8 @@ class ArgoStep(ArgoObjectDict):
         for item in [item for item in parameters if "s3" in item]:
             parameters.remove(item)
             if "valueFrom" in item:  # it was given as text, too
-                parameters.append({name: item[name] for name in ("name", "value", "valueFrom", "description")})
+                text = ("name", "value", "valueFrom", "description")
+                parameters.append({name: item[name] for name in text if name in item})
             artifacts.append({**{k: v for k, v in item.items() if k != "value"}, "name": _BIG + item["name"]})
         return {
             **outputs,

@@ -111,6 +111,33 @@ def test_what_no_expression_and_no_script_sees_is_refused() -> None:
             compiled(workflow)
 
 
+def test_one_that_a_loop_reads_is_given_as_text_too() -> None:
+    from dflow_hpc import argo_len, argo_range
+
+    first = Step("first", PythonOPTemplate(Big), parameters={"state": {"a": 1}})
+    again = Step("again", PythonOPTemplate(Big), parameters={"state": first.outputs.parameters["state"]})
+    inner = Steps("inner", inputs=Inputs(parameters={"state": InputParameter()}))
+    count = argo_range(argo_len(inner.inputs.parameters["state"]))
+    inner.add(Step("each", PythonOPTemplate(Free), parameters={"value": "{{item}}"}, with_param=count))
+    workflow = Workflow("flow")
+    workflow.add(first)
+    workflow.add(again)
+    workflow.add(Step("inner", inner, parameters={"state": first.outputs.parameters["state"]}))
+    manifest = compiled(workflow)
+    scope = members(entry(manifest))
+    of_first, of_again = (templates(manifest)[scope[name]["template"]]["outputs"] for name in ("first", "again"))
+    assert [item["name"] for item in of_first["parameters"]] == ["state", "done"]
+    assert [item["name"] for item in of_again["parameters"]] == ["done"]  # nobody reads this one
+    assert [item["name"] for item in of_first["artifacts"]] == ["dflow_bigpar_state"]
+    assert of_first["parameters"][0]["valueFrom"]["path"] == of_first["artifacts"][0]["path"]
+    assert values(scope["inner"]) == {"state": "{{steps.first.outputs.parameters.state}}"}
+    assert sources(scope["inner"]) == {
+        "dflow_bigpar_state": {"from": "{{steps.first.outputs.artifacts.dflow_bigpar_state}}"}
+    }
+    assert [item["name"] for item in templates(manifest)["inner"]["inputs"]["parameters"]] == ["state"]
+    assert "inputs.parameters['state']" in members(templates(manifest)["inner"])["each"]["withParam"]
+
+
 def test_a_template_default_is_a_raw_artifact() -> None:
     from dflow_hpc import BigParameter
     from tests.compile.programs import op
