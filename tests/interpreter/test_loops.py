@@ -26,6 +26,21 @@ def test_items_in_names_and_values():
     ]
 
 
+def test_what_a_loop_gives_is_written_as_go_writes_it(run):
+    give = leaf(
+        "give",
+        'set j={"b": 1e2, "a": "<é>"}\nprint {"b": 1.50, "a" : [ "<", 2 ]}',
+        outputs={"parameters": [{"name": "j", "valueFrom": {"path": "/j"}}]},
+    )
+    take = leaf("take", inputs={"parameters": [{"name": "x"}]})
+    loop = step("a", "give", withSequence={"count": "1"})
+    value = "{{steps.a.outputs.result}} {{steps.a.outputs.parameters.j}}"
+    done = run(steps("main", loop, step("b", "take", parameters={"x": value})), give, take)
+    assert done.host.requests[-1].inputs["parameters"][0]["value"] == (
+        '[{"b":1.50,"a":["\\u003c",2]}] [{"a":"\\u003cé\\u003e","b":100}]'
+    )
+
+
 def test_numbers_of_a_list_stay_as_they_were_written():
     assert members(withParam="[1.50, 1e3, null]") == [("x(0:1.50)", "1.50"), ("x(1:1e3)", "1e3"), ("x(2:[])", "null")]
 
@@ -87,7 +102,7 @@ def test_what_a_loop_gives_as_a_whole(run):
         assert [p["value"] for p in done.host.requests[-1].inputs["parameters"]] == [
             "[10,3]",
             '["10","3"]',
-            '[{"v":1.50},{"v":1.50}]',
+            '[{"v":1.5},{"v":1.5}]',
             '[{"j":"{\\"v\\": 1.50}","n":"10"},{"j":"{\\"v\\": 1.50}","n":"3"}]',
         ]
 

@@ -10,9 +10,9 @@ from typing import Any
 from dflow_hpc.engines.local.errors import TemplateError
 from dflow_hpc.engines.local.names import Known
 from dflow_hpc.engines.local.templates import config_value
-from dflow_hpc.expr import golang
+from dflow_hpc.expr import gojson, golang
 from dflow_hpc.manifest.ids import pod_name
-from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, compact, text_of
+from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, text_of
 
 _DATE_LETTERS = "BbmAadHIMSYyp"
 
@@ -65,7 +65,7 @@ def _metadata(metadata: Json, more: Json) -> dict[str, str]:
     found: dict[str, str] = {}
     for side in ("labels", "annotations"):
         own = metadata.get(side) or {}
-        found[f"workflow.{side}"] = found[f"workflow.{side}.json"] = compact(own)
+        found[f"workflow.{side}"] = found[f"workflow.{side}.json"] = gojson.dumps(own)
         for key, value in {**own, **(more.get(side) or {})}.items():
             found[f"workflow.{side}.{key}"] = text_of(value)
     return found
@@ -74,7 +74,7 @@ def _metadata(metadata: Json, more: Json) -> dict[str, str]:
 def _parameters(parameters: list[Json], resources: Iterable[Json]) -> dict[str, str]:
     found: dict[str, str] = {}
     listed = [{**p, "value": text_of(p["value"])} if p.get("value") is not None else p for p in parameters]
-    found["workflow.parameters"] = found["workflow.parameters.json"] = compact(listed)
+    found["workflow.parameters"] = found["workflow.parameters.json"] = gojson.dumps(listed)
     for parameter in parameters:
         value: Any = parameter.get("value")
         reference = (parameter.get("valueFrom") or {}).get("configMapKeyRef")
@@ -109,4 +109,4 @@ def failures(workflow: str, nodes: Iterable[Node]) -> str:
         for node in nodes
         if node["phase"] in UNSUCCESSFUL
     ]
-    return golang.quote(compact(found or None))
+    return golang.quote(gojson.dumps(found or None))

@@ -9,13 +9,13 @@ does not.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from dflow_hpc.engines.local.errors import TemplateError
 from dflow_hpc.engines.local.names import Known, has_location
 from dflow_hpc.engines.local.templates import Template, config_value
+from dflow_hpc.expr import gojson
 from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import Json, named, text_of
 
@@ -64,7 +64,7 @@ def process(
         for parameter in found:
             variables[f"inputs.parameters.{parameter['name']}"] = parameter["value"]
         if template.wants_parameters:
-            variables["inputs.parameters"] = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+            variables["inputs.parameters"] = gojson.dumps(found)
         inputs["parameters"] = found
     if template.artifacts:
         artifacts = [_artifact(a, named(arguments.get("artifacts"), a["name"])) for a in template.artifacts]

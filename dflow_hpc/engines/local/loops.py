@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.names import Known, Number, parse_json, write_json
+from dflow_hpc.engines.local.names import Known
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import goformat, golang
+from dflow_hpc.expr import goformat, gojson, golang
 from dflow_hpc.expr.govaluate import evaluate_when
 from dflow_hpc.expr.tags import TagTemplate
-from dflow_hpc.manifest.view import Json, float_text
+from dflow_hpc.manifest.view import Json, text_of
 
 _LOOP_FIELDS = ("withItems", "withParam", "withSequence")
 
@@ -87,29 +87,34 @@ def _is_false(when: str | None) -> bool:
         return False
 
 
+class Number(str):
+    """A number of a JSON text as it was written: ``1.50`` must stay ``1.50``."""
+
+    __slots__ = ()
+
+
 def _from_param(text: str) -> list[Any]:
     try:
-        items, problem = parse_json(text), ""
-    except TemplateError as error:
-        items, problem = [], str(error)
-    if items is None:
-        return []
-    if not problem and not isinstance(items, list):
+        items, problem = json.loads(text, parse_int=Number, parse_float=Number), ""
+    except ValueError:
+        items, problem = None, gojson.error_of(text)
+    if not problem and items is not None and not isinstance(items, list):
         kind = {dict: "object", bool: "bool", Number: "number"}.get(type(items), "string")
         problem = f"json: cannot unmarshal {kind} into Go value of type []v1alpha1.Item"
     if problem:
         raise TemplateError(f"withParam value could not be parsed as a JSON list: {text.strip()}: {problem}")
-    return list(items)
+    return list(items or ())
 
 
 def _from_yaml(value: Any) -> Any:
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, (int, float)):
-        return Number(float_text(value) if isinstance(value, float) else str(value))
+    """Return an item as it is after Argo made JSON of its YAML: keys sorted, numbers as Go writes them."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Number(text_of(value))
     if isinstance(value, dict):
-        return {key: _from_yaml(item) for key, item in value.items()}
-    return [_from_yaml(item) for item in value]
+        return {key: _from_yaml(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_from_yaml(item) for item in value]
+    return value
 
 
 def _sequence(sequence: Json) -> list[Any]:
@@ -139,13 +144,25 @@ def _describe(item: Any) -> tuple[str, Mapping[str, str]]:
     if isinstance(item, dict):
         texts = {key: _text(value) for key, value in item.items()}
         variables = {f"item.{key}": text for key, text in texts.items()}
-        return ",".join(sorted(f"{key}:{text}" for key, text in texts.items())), {**variables, "item": write_json(item)}
+        whole = _json({key: item[key] for key in sorted(item)})
+        return ",".join(sorted(f"{key}:{text}" for key, text in texts.items())), {**variables, "item": whole}
     if isinstance(item, list) or item is None:
-        return f"[{' '.join(_text(part) for part in item or ())}]", {"item": write_json(item)}
+        return f"[{' '.join(_text(part) for part in item or ())}]", {"item": _json(item)}
     text = _text(item)
     return text, {"item": text}
 
 
 def _text(item: Any) -> str:
     """Return an item as Argo prints it: a text in JSON's escapes but without the quotes, all else as JSON."""
-    return json.dumps(item, ensure_ascii=False)[1:-1] if type(item) is str else write_json(item)
+    return json.dumps(item, ensure_ascii=False)[1:-1] if type(item) is str else _json(item)
+
+
+def _json(value: Any) -> str:
+    """Write an item as compact JSON, numbers and the order of keys as they are."""
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_json(value[key])}" for key in value) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_json, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -9,8 +9,8 @@ insert a text only, while ``from`` wants an artifact; an expression sees both.
 
 from __future__ import annotations
 
-import json
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,7 @@ from typing import Any
 from dflow_hpc.engines.local.errors import TemplateError
 from dflow_hpc.engines.local.tree import NodeTree
 from dflow_hpc.errors import ExpressionError
-from dflow_hpc.expr import functions, gotime, lang
+from dflow_hpc.expr import functions, gojson, gotime, lang
 from dflow_hpc.expr.tags import TagTemplate, nest
 from dflow_hpc.manifest.view import Json, Node, text_of
 
@@ -254,70 +254,40 @@ def add_loop(texts: dict[str, Any], prefix: str, members: Iterable[Node]) -> Non
         if "result" in outputs:
             results.append(compact_text(outputs["result"]))
     texts[f"{prefix}.outputs.result"] = f"[{','.join(results)}]"
-    texts[f"{prefix}.outputs.parameters"] = json.dumps(rows, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    texts[f"{prefix}.outputs.parameters"] = gojson.dumps(rows)
     for name, values in columns.items():
         texts[f"{prefix}.outputs.parameters.{name}"] = _column(values)
 
 
 def _column(values: list[str]) -> str:
     """Return a JSON list of values: as JSON where all are objects or lists, else as texts."""
-    parts = []
+    found: list[Any] = []
     for value in values:
         try:
-            whole = value.lstrip()[:1] in ("{", "[") and compact_text(value)
-        except TemplateError:
-            whole = False
-        if not whole:
-            return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
-        parts.append(whole)
-    return f"[{','.join(parts)}]"
-
-
-class Number(str):
-    """A number of a JSON text as it was written: ``1.50`` must stay ``1.50``."""
-
-    __slots__ = ()
-
-
-def parse_json(text: str) -> Any:
-    """Return what a JSON text holds, its numbers as they are written.
-
-    Raises:
-        TemplateError: It is not JSON, in Go's words where they are short.
-    """
-    try:
-        return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()):
-            raise TemplateError("unexpected end of JSON input") from error
-        where = "looking for beginning of value" if "value" in error.msg else "after top-level value"
-        raise TemplateError(f"invalid character '{text[error.pos]}' {where}") from error
-
-
-def _no_constant(word: str) -> Any:
-    raise TemplateError(f"invalid character '{word[0]}' looking for beginning of value")
-
-
-def write_json(value: Any) -> str:
-    """Write what ``parse_json`` gave: compact, keys sorted."""
-    if isinstance(value, Number):
-        return str(value)
-    if isinstance(value, dict):
-        return (
-            "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{write_json(value[k])}" for k in sorted(value)) + "}"
-        )
-    if isinstance(value, list):
-        return f"[{','.join(map(write_json, value))}]"
-    return json.dumps(value, ensure_ascii=False)
+            item = gojson.loads(value) if value.lstrip()[:1] in ("{", "[") else None
+        except ExpressionError:
+            item = None
+        if item is None:
+            return gojson.dumps(values)
+        found.append(item)
+    return gojson.dumps(found)
 
 
 def compact_text(text: str) -> str:
-    """Return a JSON text without blanks.
+    """Return a JSON text as Go compacts it: no blanks, HTML's characters escaped, numbers and order as they are.
 
     Raises:
         TemplateError: It is not JSON.
     """
-    return write_json(parse_json(text))
+    try:
+        gojson.loads(text)
+    except ExpressionError as error:
+        raise TemplateError(str(error)) from error
+    short = _BLANK_OR_TEXT.sub(lambda match: match[1] or "", text)
+    return short.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+_BLANK_OR_TEXT = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
 
 
 class TaskNames(Mapping[str, Any]):
