@@ -30,6 +30,8 @@ from dflow_hpc.model.templates import OPTemplate, Secret
 
 API_VERSION = "argoproj.io/v1alpha1"
 SERVICE_ACCOUNT = "argo"
+MAX_DEPTH = 100
+"""How deep Argo lets templates call each other."""
 
 
 def compile_workflow(workflow: Any) -> Compiled:
@@ -64,6 +66,7 @@ class Compiler:
         self._by_content: dict[tuple[str, str], str] = {}
         self._leaves: dict[tuple[int, Variant], str] = {}
         self._scopes: dict[tuple[int, bool, Joined], str] = {}
+        self._depth = 0
         self.bundle: Bundle | None = None
         self.code = self._bundle()
 
@@ -184,7 +187,14 @@ class Compiler:
                 name = f"{base}-{number}"
             self._scopes[key] = name
             self._templates[name] = {}
+            self._depth += 1
+            if self._depth > MAX_DEPTH:
+                raise CompileError(
+                    f"{scope.title} is nested {self._depth} deep{at(scope.where)}; Argo runs templates up to "
+                    f"{MAX_DEPTH} deep. Put the steps of some of them into one."
+                )
             content = ScopeWriter(self, scope, keyed, joined).write()
+            self._depth -= 1
             text = json.dumps(content, sort_keys=True)
             known = self._by_content.get((base, text))
             if known is not None:  # it does not contain itself, since its text would hold its name

@@ -27,6 +27,7 @@ from dflow_hpc import (
     Workflow,
     if_expression,
 )
+from dflow_hpc.errors import CompileError
 from tests.compile.programs import (
     Flag,
     Free,
@@ -204,6 +205,19 @@ def test_a_scope_gives_by_reference_and_by_choice() -> None:
         "? steps['flag'].outputs.artifacts['a'] : steps['flag'].outputs.artifacts['b']"
     )
     assert outputs["artifacts"][1] == {"name": "a", "from": "{{steps.flag.outputs.artifacts.a}}", "optional": True}
+
+
+@pytest.mark.parametrize("depth", [100, 101])
+def test_scopes_nest_as_deep_as_argo_lets_them(depth: int) -> None:
+    scope = Steps("s0", steps=[Step("leaf", ShellOPTemplate("t", image="alpine", script="true"))])
+    for number in range(1, depth):
+        scope = Steps(f"s{number}", steps=[Step("down", scope)])
+    workflow = Workflow("deep", steps=scope)
+    if depth <= 100:
+        assert len(compiled(workflow)["spec"]["templates"]) == depth + 1
+    else:
+        with pytest.raises(CompileError, match="nested 101 deep"):
+            workflow.to_dict()
 
 
 def test_an_output_that_recursion_gives_has_the_type_of_where_it_ends() -> None:
