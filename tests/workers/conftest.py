@@ -63,7 +63,7 @@ def unclosed_pool():
     global keep
     keep = multiprocessing.Pool(1)
     keep.map(abs, [1])
-def change_directory(): os.chdir("/"); os.umask(0o777)
+def change_directory(): os.chdir("/"); os.umask(0o077)
 def remove_own(): shutil.rmtree(Path.cwd().parent)
 def sleep(): time.sleep(1000)
 def sleep_and_clean():

@@ -171,7 +171,8 @@ def _spawn(spec: dict[str, Any], settings: dict[str, Any]) -> NoReturn:
 BOOT = """\
 import sys
 package_dir, name = sys.argv[1:3]
-del sys.path[0]
+if sys.path[0] == "":
+    del sys.path[0]
 if package_dir not in sys.path:
     sys.path.append(package_dir)
 import importlib
@@ -345,6 +346,7 @@ def call_op(leaf: Leaf, record: dict[str, Any]) -> int:
         with contextlib.suppress(OSError):
             staging.write_file(f"{leaf.root}/termination-log", f"{type(error).__name__}: {error}".encode())
         code = 1
+    os.umask(leaf.settings["umask"])  # the OP's own must not hide the record
     # The process ends by os._exit, so what an interpreter does at its end is due now.
     atexit._run_exitfuncs()
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)

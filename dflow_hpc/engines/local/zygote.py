@@ -29,6 +29,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections import deque
 from typing import Any, NoReturn
 
@@ -266,10 +267,14 @@ def enter(channel_fd: int, settings_fd: int) -> None:
         settings = json.load(file)
     os.set_inheritable(settings["lock_fd"], False)
     settings["no_namespaces"] = namespaces.refusal() if settings["namespaces"] else "as asked"
+    settings["umask"] = os.umask(0o022)  # reading it means setting it
+    os.umask(settings["umask"])
     zygote = Zygote(channel_fd, settings)
     if settings["records"] and settings["isolation"] == "fork":
         _preload(zygote, settings)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a leaf that is killed keeps its lines
+    # Libraries start threads when they are imported; the one that forks holds none of their locks.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     signal.signal(signal.SIGTERM, leafrun.on_terminate)  # inherited by leaves, which would pay for setting it
     gc.collect()
     gc.disable()  # a collection here would only touch pages that leaves share; a leaf enables it again
