@@ -13,11 +13,6 @@ _KINDS = {
     "plugin": "a plugin of Argo's agent runs it",
     "data": "Argo's executor lists the keys of an object storage",
 }
-_FIELDS = {
-    "daemon": "a pod that others talk to by its address",
-    "sidecars": "containers that share a pod's network",
-    "initContainers": "containers that share a pod's volumes",
-}
 
 
 def refused(workflow: Json, resources: Iterable[Json] = ()) -> list[str]:
@@ -65,6 +60,5 @@ def _reasons(template: Json) -> Iterator[str]:
     if kind_of(template) in _KINDS:
         kind = kind_of(template)
         yield f"template {name!r} is of kind {kind!r} ({_KINDS[kind]}); it runs under Argo only"
-    for field, what in _FIELDS.items():
-        if template.get(field):
-            yield f"template {name!r} has {field!r} ({what}); it runs under Argo only"
+    if template.get("daemon"):
+        yield f"template {name!r} is a 'daemon' (others talk to its pod by an address); it runs under Argo only"

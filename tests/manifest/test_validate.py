@@ -210,7 +210,7 @@ def test_what_the_local_engine_does_not_interpret_is_refused_by_name():
     reasons = refused(made)
     assert [reason.partition(" (")[0] for reason in reasons] == [
         "template 'k' is of kind 'resource'",
-        "template 's' has 'daemon'",
+        "template 's' is a 'daemon'",
     ]
     library = {
         "kind": "WorkflowTemplate",
