@@ -51,7 +51,7 @@ def run_command(
     """
     arguments: Union[str, List[str]]
     if try_bash and shutil.which("bash"):
-        text = cmd if isinstance(cmd, str) else " ".join(_quoted(word) for word in cmd)
+        text = cmd if isinstance(cmd, str) else " ".join(cmd)  # as dflow: the words are the shell's, unquoted
         arguments, shell = ["bash", "-lc" if login and interactive else "-c", text], False
     elif isinstance(cmd, str):
         arguments = cmd if shell else cmd.split()
@@ -73,12 +73,6 @@ def run_command(
     if raise_error and done.returncode != 0:
         raise AssertionError(f"command {cmd!r} ended with exit code {done.returncode}:\n{err or out}")
     return done.returncode, out, err
-
-
-def _quoted(word: Any) -> str:
-    import shlex
-
-    return shlex.quote(str(word))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from dflow_hpc.model.checks import TAG
-from dflow_hpc.model.refs import ArgoVar, constant_text
+from dflow_hpc.model.refs import TEXT, ArgoVar, constant_text
 from dflow_hpc.op.typecheck import type_name
 from dflow_hpc.op.values import dump
 
@@ -57,7 +57,7 @@ def _mark(value: Any, found: list[ArgoVar]) -> Any:
 
 
 def _inserted(reference: ArgoVar) -> str:
-    if getattr(reference, "type", None) is str:
+    if reference.kind != TEXT or getattr(reference, "type", None) is str:  # an element may be a text, too
         return "{{=toJson(" + reference.expr + ")}}"
     return str(reference)
 

@@ -152,7 +152,7 @@ def test_run_command(tmp_path):
     assert utils.run_command(["sh", "-c", "echo e >&2; exit 3"], raise_error=False) == (3, "", "e\n")
     assert utils.run_command("echo a | cat", shell=True)[1] == "a\n"
     assert utils.run_command("cat", input="zz")[1] == "zz"
-    assert utils.run_command(["echo", "a  b"], try_bash=True, login=False)[1] == "a  b\n"
+    assert utils.run_command(["echo c; echo b | cat"], try_bash=True, login=False)[1] == "c\nb\n"
     assert utils.run_command("pwd", cwd=tmp_path)[1] == f"{tmp_path}\n"
     with pytest.raises(AssertionError, match=r"ended with exit code 3:\ne\n"):
         utils.run_command(["sh", "-c", "echo e >&2; exit 3"])
