@@ -19,6 +19,7 @@ from dflow_hpc.errors import DflowError, WorkflowFailed
 _COMMANDS = {
     "run": ("run", "Run a Python program or an Argo manifest here, and look on."),
     "submit": ("run", "The same in the background: returns at once."),
+    "lint": ("run", "Compile a Python program's workflows and say what looks wrong."),
     "list": ("look", "List the runs of this machine."),
     "get": ("look", "Show a run: its tree of steps, or the Workflow object."),
     "logs": ("look", "Print what the steps of a run printed."),

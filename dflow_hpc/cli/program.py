@@ -21,6 +21,8 @@ from typing import Any
 
 from dflow_hpc import hooks
 from dflow_hpc.compile import Compiled
+from dflow_hpc.compile.compiler import compile_workflow
+from dflow_hpc.compile.lint import Finding, lint
 from dflow_hpc.config import config
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.engines.local.rundir import RunDir
@@ -192,6 +194,34 @@ def _check_runs_here(path: Path, workflow: dict[str, Any]) -> None:
             f"{path} runs containers; say how: --runtime host (ignores the images and runs the commands on this "
             "machine, as you), --runtime podman, docker or apptainer (or DFLOW_RUNTIME)."
         )
+
+
+def lint_program(path: Path, argv: Sequence[str]) -> list[Finding]:
+    """Return what looks wrong in the workflows that a program submits or leaves unsubmitted; nothing is run.
+
+    Raises:
+        CompileError: A workflow cannot be compiled at all.
+    """
+    from dflow_hpc import compat
+    from dflow_hpc.model.workflow import Workflow
+
+    compat.install()
+    submitted: list[Workflow] = []
+
+    def keep(workflow: Workflow) -> Compiled:
+        submitted.append(workflow)
+        raise NotWhileLoading("the program is only looked at")
+
+    hooks.register("compile", keep)
+    namespace: dict[str, Any] = {}
+    with contextlib.suppress(NotWhileLoading):
+        namespace = _execute(path, argv)
+    found = submitted or [value for value in namespace.values() if isinstance(value, Workflow)]
+    if not found:
+        raise EngineError(f"{path} was to be looked at; it makes no workflow.")
+    for workflow in found:
+        compile_workflow(workflow)
+    return [finding for workflow in found for finding in lint(workflow)]
 
 
 def rebuild(run: RunDir) -> Callable[[], Compiled] | None:

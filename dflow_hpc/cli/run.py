@@ -13,7 +13,7 @@ import click
 
 from dflow_hpc.cli.live import open_view
 from dflow_hpc.cli.look import output_option, print_workflow
-from dflow_hpc.cli.program import ProgramEngine, run_manifest, run_program
+from dflow_hpc.cli.program import ProgramEngine, lint_program, run_manifest, run_program
 from dflow_hpc.config import config, set_config
 from dflow_hpc.errors import EngineError
 
@@ -97,6 +97,19 @@ def submit_command(
     for name in engine.submitted:
         click.echo(name)
     return code
+
+
+@click.command("lint")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lint_command(file: Path, arguments: tuple[str, ...]) -> int:
+    """Run FILE up to its first submit(), compile that workflow, and say what looks wrong in it. Nothing runs."""
+    findings = lint_program(file, arguments)
+    for finding in findings:
+        click.echo(str(finding))
+    if not findings:
+        click.echo(f"{file}: nothing looks wrong")
+    return 1 if findings else 0
 
 
 def _settings(workdir: str | None, workers: int | None, runtime: str | None) -> None:

@@ -166,6 +166,20 @@ def test_a_wish_that_cannot_be_met_says_what_was_asked_and_what_to_do(place, arg
     assert "Traceback" not in err
 
 
+def test_lint_compiles_a_program_and_says_what_looks_wrong_with_file_and_line(place):
+    path = program(place)
+    code, out, _ = command(place, "lint", path)
+    assert code == 0
+    assert f"{path}: nothing looks wrong" in out
+    script = place / "squares.py"
+    script.write_text(script.read_text().replace('"n": [1, 2]}', '"n": [1, 2]}, key="one"'))
+    code, out, _ = command(place, "lint", path)
+    assert code == 1
+    assert "squares.py:24: step 'square'" in out
+    assert "key" in out
+    assert command(place, "list")[1].startswith("no runs yet")
+
+
 def test_an_error_in_the_program_shows_its_own_lines(place):
     (place / "bad.py").write_text("import dflow_hpc\n\n\ndef f():\n    return 1 / 0\n\n\nf()\n")
     code, _, err = command(place, "run", "bad.py")
