@@ -86,4 +86,14 @@ def test_hooks_of_the_workflow(run):
 def test_a_hook_expression_that_cannot_be_evaluated(run):
     hooks = {"x": {"template": "h", "expression": "steps.nope.status == 1"}}
     done = run(steps("main", step("a", "h", hooks=hooks)), leaf("h"))
-    assert done.phases()["[0]"] == "Error"
+    assert done.phases() == {"": "Failed", "[0]": "Error", "[0].a": "Succeeded"}
+    hooks["x"]["expression"] = "tasks.nope.status == 1"
+    done = run(dag("main", step("a", "h", hooks=hooks)), leaf("h"))
+    assert done.phases() == {"": "Error", ".a": "Error"}
+
+
+def test_an_exit_handler_of_a_task_that_cannot_be_started(run):
+    done = run(dag("main", step("a", "l", onExit="badName"), step("b", "l", depends="a")), leaf("l"), leaf("badName"))
+    assert done.phases() == {"": "Succeeded", ".a": "Succeeded", ".a.onExit": "Error", ".b": "Succeeded"}
+    done = run(dag("main", step("a", "l", onExit="badName")), leaf("l"), leaf("badName"))
+    assert (done.phases()[""], done.node("")["message"][:14]) == ("Error", 'Pod "w-badName')

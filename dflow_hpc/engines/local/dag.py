@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call, Work
-from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, TemplateError
+from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, HandlerError, HookError, TemplateError
 from dflow_hpc.engines.local.hooks import Watch
 from dflow_hpc.engines.local.inputs import render
 from dflow_hpc.engines.local.loops import expand, runs
@@ -76,6 +76,8 @@ class _Dag:
         self.targets = work.known.substitute(wished).split(" ") if wished else self._leaves()
         self._texts = {name: task.texts for name, task in self.tasks.items()}
         self._artifacts = {name: task.artifacts for name, task in self.tasks.items()}
+        self._handler_error = ""
+        """Why the exit handler of a target could not be executed."""
         self._problems: dict[str, str] = {}
         """Tasks whose results cannot be listed, and why: nobody who comes after them can be executed."""
         self._ended: deque[tuple[_Task, asyncio.Task[None]]] = deque()
@@ -92,6 +94,8 @@ class _Dag:
         if self.boundary.failing:
             self.executor.update(own, phase="Failed", message=FAIL_FAST)
             return
+        if self._handler_error:
+            raise TemplateError(self._handler_error)
         phase = "Failed" if self._stopped else self._phase()
         nodes = [task.node for task in map(self.tasks.__getitem__, self.targets) if task.node is not None]
         ends = [end for node in nodes for end in tree.outbound(node["id"])]
@@ -207,7 +211,7 @@ class _Dag:
         failed = [phase for phase in phases if phase in UNSUCCESSFUL]
         executor.update(group["id"], phase=failed[-1] if failed else "Succeeded")
         if watch is not None:
-            await self._finish(watch, group)
+            await self._finish(watch, task, group)
 
     async def _member(self, task: _Task, step: Json, group: Node | None) -> None:
         """Run one task, or one member of its loop, to its end."""
@@ -251,17 +255,20 @@ class _Dag:
             if node is None:
                 await watch.settle()
             else:
-                await self._finish(watch, node)
+                await self._finish(watch, task, node)
 
     def _around(self, task: _Task) -> tuple[Any, ...]:
         """Return what a ``Watch`` of the task must know."""
         prefix, depth = f"tasks.{task.name}", self.work.call.depth + 1
         return prefix, lambda: self._known_of(task), self.boundary, self.work.scope, depth
 
-    async def _finish(self, watch: Watch, node: Node) -> None:
+    async def _finish(self, watch: Watch, task: _Task, node: Node) -> None:
         try:
             await watch.finish()
-        except TemplateError as error:
+        except HandlerError as error:
+            if task.name in self.targets:  # who comes after another task goes on, as in Argo
+                self._handler_error = str(error)
+        except HookError as error:
             self.executor.update(node["id"], phase="Error", message=str(error))
 
     # Nodes

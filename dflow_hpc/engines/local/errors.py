@@ -18,8 +18,12 @@ class DepthExceeded(TemplateError):
         )
 
 
-class OperationError(TemplateError):
-    """An exit handler of a step could not be executed: Argo gives up the workflow if it is one of the root's."""
+class HookError(TemplateError):
+    """A hook of a step or task could not be evaluated or executed."""
+
+
+class HandlerError(HookError):
+    """An exit handler of a step or task could not be executed: one of the root's ends the workflow in Argo."""
 
 
 class Abandoned(Exception):

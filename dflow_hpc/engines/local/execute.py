@@ -20,7 +20,7 @@ from typing import Any
 from dflow_hpc.engines.local import dag, leaves, retry, steps
 from dflow_hpc.engines.local.cache import Cache
 from dflow_hpc.engines.local.call import MAX_DEPTH, Call, Work
-from dflow_hpc.engines.local.errors import DepthExceeded, OperationError, TemplateError
+from dflow_hpc.engines.local.errors import DepthExceeded, HandlerError, TemplateError
 from dflow_hpc.engines.local.inputs import process, render
 from dflow_hpc.engines.local.locks import Locks
 from dflow_hpc.engines.local.names import Functions, Known
@@ -328,7 +328,7 @@ class Executor:
             else:
                 await leaves.run(self, work, node)
         except TemplateError as error:
-            message = "Workflow operation error" if isinstance(error, OperationError) else str(error)
+            message = "Workflow operation error" if isinstance(error, HandlerError) else str(error)
             self.update(node["id"], phase="Error", message=message)
             raise
         finally:

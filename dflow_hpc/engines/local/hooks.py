@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call
-from dflow_hpc.engines.local.errors import Abandoned, TemplateError
+from dflow_hpc.engines.local.errors import Abandoned, HandlerError, HookError, TemplateError
 from dflow_hpc.engines.local.names import Known, add_outputs, last_attempt
 from dflow_hpc.engines.local.slots import Boundary
 from dflow_hpc.engines.local.templates import Scope
@@ -87,18 +87,20 @@ class Watch:
         """Wait for the hooks of a node that has ended, then run its exit handler and wait for that.
 
         Raises:
-            TemplateError: A hook or handler could not be executed.
+            HookError: A hook could not be executed; HandlerError: the exit handler could not.
         """
         await self.settle()
         if self._error is not None:
-            raise self._error
+            raise HookError(str(self._error)) from self._error
         hook = exit_hook(self._step, self._executor.arguments)
         if hook is None or self._node["phase"] not in COMPLETED or self._executor.shutdown == "Terminate":
             return
         known = self._all_known()
-        if hook.get("expression") and not known.condition(hook["expression"]):
-            return
-        await self._start(f"{self._node['name']}.onExit", hook, known, on_exit=True)
+        try:
+            if not hook.get("expression") or known.condition(hook["expression"]):
+                await self._start(f"{self._node['name']}.onExit", hook, known, on_exit=True)
+        except TemplateError as error:
+            raise HandlerError(str(error)) from error
 
     def _look(self) -> None:
         """Start the hooks whose expression holds now."""

@@ -20,7 +20,7 @@ from typing import Any
 from dflow_hpc.engines.local import globals as workflow_variables
 from dflow_hpc.engines.local.cache import Cache, MemoryCache
 from dflow_hpc.engines.local.call import Call
-from dflow_hpc.engines.local.errors import Abandoned, OperationError, TemplateError
+from dflow_hpc.engines.local.errors import Abandoned, HandlerError, TemplateError
 from dflow_hpc.engines.local.execute import Executor
 from dflow_hpc.engines.local.hooks import exit_hook, hook_holder
 from dflow_hpc.engines.local.leaves import supplied
@@ -210,7 +210,7 @@ class Interpreter:
             await asyncio.sleep(0)  # what starts at once does not see a status, as in Argo's first pass
             self._tell_status("Running")
             root = await entry
-        except OperationError as error:
+        except HandlerError as error:
             return "Error", str(error)
         except TemplateError as error:
             return "Error", f"error in entry template execution: {error}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.call import Call, Work
-from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, OperationError, TemplateError
+from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, HandlerError, HookError, TemplateError
 from dflow_hpc.engines.local.hooks import Watch, resolve_artifacts
 from dflow_hpc.engines.local.inputs import render
 from dflow_hpc.engines.local.loops import expand, runs
@@ -123,7 +123,7 @@ async def _run_group(running: _Running, group: Node, entries: list[Entry]) -> No
     error = await _collect(tasks) or error
     if error is not None:
         executor.update(group["id"], phase="Error", message=str(error))
-        if isinstance(error, OperationError) and running.boundary.node["name"] == executor.name:
+        if isinstance(error, HandlerError) and running.boundary.node["name"] == executor.name:
             raise error
     elif running.boundary.failing:
         executor.update(group["id"], phase="Failed", message=FAIL_FAST)
@@ -263,14 +263,11 @@ async def _with_hooks(task: asyncio.Task[Node], watches: list[Watch]) -> None:
             await watch.settle()
         raise
     for watch in watches:
-        try:
-            await watch.finish()
-        except TemplateError as error:
-            raise OperationError(str(error)) from error
+        await watch.finish()
 
 
 def _deemed(name: str, error: TemplateError) -> TemplateError:
-    if isinstance(error, (DepthExceeded, OperationError)):
+    if isinstance(error, (DepthExceeded, HookError)):
         return error
     return TemplateError(f"step group deemed errored due to child {name} error: {error}")
 
