@@ -198,7 +198,7 @@ def input_parameter(name: str, parameter: Any) -> dict[str, Any]:
 
 def _input_artifact(name: str, artifact: InputArtifact, variant: Variant, sub_path: bool) -> dict[str, Any]:
     path = artifact.path or f"{IN}/artifacts/{name}"
-    if sub_path and name in variant.slices.input_artifact:
+    if sub_path and name in variant.slices.input_artifact and name not in variant.left_out:
         path += "/{{inputs.parameters.dflow_" + name + "_sub_path}}"
     found: dict[str, Any] = {"name": name, "path": path}
     if artifact.optional or name in variant.left_out:

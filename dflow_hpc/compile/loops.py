@@ -94,7 +94,7 @@ def sliced_loop(step: Any, loop: Loop) -> None:
 def loop_of_sub_path(step: Any, loop: Loop) -> None:
     """Let a step loop over the parts of its sliced artifacts, each part brought alone."""
     loop.sub_path = loop.ordered = True
-    loop.counted = list(step.slices.input_artifact)
+    loop.counted = given_artifacts(step)
     loop.fields = {"withParam": init_output(step, "dflow_slices_path")}
     loop.total = f"len(sprig.fromJson({init_output_expr(step, 'dflow_slices_path')}))"
 
@@ -200,13 +200,18 @@ def _sliced_length(step: Any, slices: Any, loop: Loop) -> str:
         paths = getattr(step.artifacts.get(name), "path_list", None)
         if paths:
             return str(len(paths))
-    if slices.input_artifact:
-        loop.counted = list(slices.input_artifact)
+    loop.counted = given_artifacts(step)
+    if loop.counted:
         return f"asInt({init_output_expr(step, 'dflow_nslices')})"
     raise CompileError(
         f"{step.title} has slices without a sliced input{at(step.where)}, so how often it runs is not known. Give "
         "with_param=argo_range(n), or name the inputs in Slices(input_parameter=[...])."
     )
+
+
+def given_artifacts(step: Any) -> list[str]:
+    """Return the sliced input artifacts; one that the step leaves out has nothing to cut or to count."""
+    return [name for name in step.slices.input_artifact if step.artifacts.get(name) is not None]
 
 
 def _plan_sub_path(step: Any, slices: Any, loop: Loop) -> None:
@@ -215,14 +220,14 @@ def _plan_sub_path(step: Any, slices: Any, loop: Loop) -> None:
             f"{step.title} has Slices(sub_path=True, group_size={slices.group_size}){at(step.where)}, which is not "
             "supported together. Leave one of them out."
         )
-    if not slices.input_artifact:
+    if not given_artifacts(step):
         raise CompileError(
             f"{step.title} has Slices(sub_path=True) without input_artifact{at(step.where)}. Name the artifacts of "
             "which each slice gets its part."
         )
     loop_of_sub_path(step, loop)
     _bind_items(loop.item(slices.slices), loop)
-    for name in slices.input_artifact:
+    for name in loop.counted:
         loop.parameters.append({"name": f"dflow_{name}_sub_path", "value": "{{item." + name + "}}"})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from dflow_hpc.compile.loops import (
     Loop,
     explicit_loop,
+    given_artifacts,
     init_output,
     init_output_expr,
     loop_of_sub_path,
@@ -67,7 +68,7 @@ def plan(step: Any) -> Loop:
             "steps in it."
         )
     loop = Loop(outputs=list(slices.output_artifact))
-    if slices.input_artifact:
+    if given_artifacts(step):
         loop_of_sub_path(step, loop)
     elif step.with_param is not None or step.with_sequence is not None:
         explicit_loop(step, loop)
