@@ -67,6 +67,12 @@ def test_only_targets_and_their_ancestors_run(run):
     assert set(done.host.ran) == {"w.a", "w.b", "w.x"}
 
 
+def test_a_target_that_is_not_there(run):
+    arguments = {"arguments": {"parameters": [{"name": "t", "value": "x"}]}}
+    done = run(dag("main", step("a", "l"), dag={"target": "{{workflow.parameters.t}}"}), leaf("l"), spec=arguments)
+    assert (done.phase, done.message) == ("Error", "error in entry template execution: target x does not exist")
+
+
 def test_a_loop_has_a_group_of_its_own(run):
     done = run(
         dag("main", step("a", "l", withItems=["x", "y"]), step("b", "l", depends="a.AnySucceeded")),

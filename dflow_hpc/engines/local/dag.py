@@ -74,6 +74,9 @@ class _Dag:
         self.tasks = {entry.name: _Task(entry, written) for entry in work.template.tasks}
         wished = (work.template.json["dag"].get("target") or "").strip()
         self.targets = work.known.substitute(wished).split(" ") if wished else self._leaves()
+        for name in self.targets:
+            if name not in self.tasks:
+                raise TemplateError(f"target {name} does not exist")
         self._texts = {name: task.texts for name, task in self.tasks.items()}
         self._artifacts = {name: task.artifacts for name, task in self.tasks.items()}
         self._handler_error = ""
