@@ -181,6 +181,12 @@ def test_the_display_name_that_a_template_asks_for(run):
     assert (done.phases()["[0].a"], done.phase) == ("Error", "Failed")
 
 
+def test_a_tag_without_an_end(run):
+    done = run(steps("main", step("a", "l", when="{{x")), leaf("l"))
+    assert (done.phase, done.phases()) == ("Error", {"": "Error"})
+    assert "Cannot find end tag" in done.message
+
+
 def test_volumes_of_the_workflow_reach_the_leaf(run):
     volumes = [{"name": "work", "emptyDir": {}}]
     done = run(leaf("main"), spec={"volumes": volumes})

@@ -18,6 +18,7 @@ from typing import Any
 
 from dflow_hpc.engines.local.errors import TemplateError
 from dflow_hpc.engines.local.merging import merge
+from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import LEAF_KINDS, Json, annotations_of, compact, kind_of, node_type
 
@@ -35,6 +36,13 @@ class Scope:
     templates: Mapping[str, Json]
 
 
+def _parse(value: Any) -> TagTemplate:
+    try:
+        return TagTemplate.parse(value)
+    except ExpressionError as error:
+        raise TemplateError(str(error)) from error
+
+
 class Entry:
     """A step or a task as it is written, with its tags parsed once."""
 
@@ -44,8 +52,8 @@ class Entry:
         self.loops = any(written.get(key) for key in _LOOPS)
         self.items: list[Any] = written.get("withItems") or []
         # Items are texts of their own and may be many: they are substituted apart, and only when a tag is in them.
-        self.tags = TagTemplate.parse({key: value for key, value in written.items() if key != "withItems"})
-        self.item_tags = TagTemplate.parse(self.items) if "{{" in compact(self.items) else None
+        self.tags = _parse({key: value for key, value in written.items() if key != "withItems"})
+        self.item_tags = _parse(self.items) if "{{" in compact(self.items) else None
         self.watched = bool(written.get("hooks") or written.get("onExit"))
 
 
@@ -88,7 +96,7 @@ class Template:
         body = {key: value for key, value in self.json.items() if key not in ("inputs", "steps", "dag")}
         if "script" in body and "dflow-hpc/op" in annotations_of(body):
             body["script"] = {key: value for key, value in body["script"].items() if key != "source"}
-        return TagTemplate.parse(body)
+        return _parse(body)
 
     @cached_property
     def groups(self) -> list[list[Entry]]:
