@@ -277,7 +277,10 @@ def draw() -> str:
         "    ENDED --> [*]",
         "```",
     ]
-    for title, table in (("Every job", TABLE), ("A job that was cancelled before its submission was answered", UNWANTED)):
+    for title, table in (
+        ("Every job", TABLE),
+        ("A job that was cancelled before its submission was answered", UNWANTED),
+    ):
         lines += ["", f"## {title}", "", "| In | when | becomes | and |", "|---|---|---|---|"]
         for (state, news), rule in table.items():
             end = f" ({rule.failure.value})" if rule.failure else ""

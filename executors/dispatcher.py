@@ -1,0 +1,598 @@
+"""What to ask a machine next, and what its answers mean: the broker's decisions, without any doing.
+
+``Dispatcher`` holds the jobs of one machine. Whoever drives it (``broker.py``; a simulation in the tests) asks
+``next`` for questions, puts them to a ``Site``, brings back ``answered`` or ``unreachable``, and takes ``events``.
+The time is an argument everywhere.
+
+Each change is a record for the journal, and ``commit`` is called before a submission leaves: a dispatcher made from
+the records of a dead one goes on where that one was. ``fault`` names the places at which a test may end the world.
+
+Trap: a round tells of a job's absence only if the job was accepted before the round was asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dflow_hpc.executors import batches
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.jobs import Act, Job, News, State, apply, tries_again
+from dflow_hpc.executors.site import Batch, Look, Marker, NotBegun, NoTrace, Parcel, Refusal, Sighting, Taken, Verdict
+
+Record = dict[str, Any]
+_LIVE = frozenset({State.QUEUED, State.RUNNING, State.GONE, State.CANCELLING})
+_AWAITED = _LIVE | {State.SENT, State.UNCLEAR, State.UNSEEN}
+"""States in which a marker may turn up."""
+_IN_ITS_QUEUE = _AWAITED
+_FETCHES = 5
+"""Times that large outputs are asked for before it is given up."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long the broker waits, in seconds; tests shorten them."""
+
+    quiet: float = 0.3
+    """Without a new job before the ones that wait are sent."""
+    longest: float = 2.0
+    """That the oldest of them waits at most."""
+    look_up: float = 90.0
+    """Between two look-ups of a submission that left no trace."""
+    grace: float = 300.0
+    """For which a job may be absent without a marker."""
+    throttled: float = 30.0
+    """Before what the scheduler refused for now goes again."""
+    unreachable: float = 20.0
+    """Before a machine that did not answer is asked again."""
+    again: float = 10.0
+    """Before a question without a clear answer is put again."""
+    fast: float = 2.0
+    steady: float = 10.0
+    slowest: float = 120.0
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Submit batches."""
+
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """Find out about submissions."""
+
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Look at the queue, at markers, at history."""
+
+    at: float
+    live: tuple[tuple[Batch, str], ...]
+    tokens: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bring large outputs."""
+
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """End jobs."""
+
+    items: tuple[tuple[Batch, str, tuple[int, ...]], ...]
+    tokens: tuple[str, ...]
+
+
+Question = Submit | LookUp | Round | Fetch | Cancel
+
+
+@dataclass
+class Leaf:
+    """A leaf and its attempts."""
+
+    key: str
+    jobs: list[Job] = field(default_factory=list)
+    delivered: int = 0
+    """The last attempt whose outcome is safe with who asked."""
+    parcel: Parcel | None = None
+    wanted: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """A leaf runs."""
+
+    key: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A leaf's outcome is known."""
+
+    key: str
+    job: Job
+    marker: Marker | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the user should know."""
+
+    text: str
+    key: str | None = None
+
+
+Event = Started | Ended | Notice
+
+
+class Dispatcher:
+    """The jobs of one machine.
+
+    Args:
+        waits: How long to wait for what.
+        records: What the journal has from earlier lives.
+        append: Takes each new record.
+        commit: Brings the records to where they survive this process; returns whether that worked.
+        now: Seconds since the epoch.
+        max_jobs: Jobs that the machine may have at once.
+        max_array: Members of one array.
+        jitter: Returns a number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        waits: Waits,
+        records: Iterable[Record],
+        append: Callable[[Record], object],
+        commit: Callable[[], bool],
+        now: float,
+        *,
+        max_jobs: int | None = None,
+        max_array: int = 1000,
+        jitter: Callable[[], float] | None = None,
+    ):
+        self._waits = waits
+        self._append = append
+        self._commit = commit
+        self.max_jobs = max_jobs
+        self.max_array = max_array
+        self.rhythm = batches.Rhythm(waits.fast, waits.steady, waits.slowest, jitter)
+        self.leaves: dict[str, Leaf] = {}
+        self.batches: dict[str, Batch] = {}
+        self._ids: dict[str, str] = {}
+        self._jobs: dict[str, Job] = {}
+        """Those that have not ended, by token."""
+        self._markers: dict[str, Marker] = {}
+        self._tries: dict[str, int] = {}
+        self._look_ups: set[str] = set()
+        self._gone: set[str] = set()
+        self._fetches: set[str] = set()
+        self._cancels: set[str] = set()
+        self._cancelled: dict[str, float] = {}
+        self._asked: set[type] = set()
+        self._not_before: dict[type, float] = {}
+        self._next_round = now
+        self.paused: str = ""
+        """Why the machine cannot be asked at the moment, if so."""
+        self._resume_at = now
+        self.events: list[Event] = []
+        self._recover(records, now)
+
+    # What is wanted
+
+    def want(self, parcel: Parcel, now: float) -> None:
+        """Run a leaf, or join the attempt of it that lives; an outcome that was not delivered is told again."""
+        leaf = self.leaves.setdefault(parcel.key, Leaf(parcel.key))
+        leaf.parcel, leaf.wanted = parcel, True
+        job = leaf.jobs[-1] if leaf.jobs else None
+        if job is None or (job.state is State.ENDED and (job.unwanted or job.attempt <= leaf.delivered)):
+            self._new(leaf, now)
+        elif job.state is State.ENDED:
+            self._tell_end(leaf, job, now)
+        else:
+            self._next_round = min(self._next_round, now)
+            if job.state is State.RUNNING:
+                self.events.append(Started(leaf.key, job.started))
+
+    def drop(self, key: str, now: float) -> None:
+        """Cancel a leaf; its end is told as any other."""
+        leaf = self.leaves[key]
+        leaf.wanted = False
+        if leaf.jobs:
+            self._tell(leaf.jobs[-1], News.CANCEL, now, reason="cancelled")
+
+    def delivered(self, key: str) -> None:
+        """Note that the outcome of a leaf's last attempt is safe."""
+        leaf = self.leaves.get(key)
+        if leaf is not None and leaf.jobs and leaf.delivered < leaf.jobs[-1].attempt:
+            leaf.delivered = leaf.jobs[-1].attempt
+            self._append({"delivered": leaf.jobs[-1].token})
+            self._markers.pop(leaf.jobs[-1].token, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a job that has not ended."""
+        return bool(self._jobs)
+
+    # What to ask
+
+    def next(self, now: float) -> list[Question]:
+        """Return the questions that are due; each kind is in flight once at most."""
+        self._pauses(now)
+        if now < self._resume_at:
+            return []
+        found: list[Question] = []
+        for kind, make in (
+            (Submit, self._submission),
+            (LookUp, self._look_up),
+            (Cancel, self._cancellation),
+            (Fetch, self._fetching),
+            (Round, self._round),
+        ):
+            if kind not in self._asked and now >= self._not_before.get(kind, 0.0):
+                question = make(now)
+                if question is not None:
+                    self._asked.add(kind)
+                    found.append(question)
+        return found
+
+    def wake(self, now: float) -> float | None:
+        """Return when ``next`` may have something new without any answer; None if never."""
+        times = []
+        if Submit not in self._asked and self._room() != 0:
+            ready = batches.ready_at(self._waiting(), self._waits.quiet, self._waits.longest)
+            times += [] if ready is None else [max(ready, self._not_before.get(Submit, 0.0))]
+        for kind, due in ((LookUp, self._look_ups), (Cancel, self._cancels), (Fetch, self._fetches)):
+            if due and kind not in self._asked:
+                times.append(self._not_before.get(kind, 0.0))
+        if Round not in self._asked and self._awaited():
+            times.append(self._next_round)
+        times += [job.since + wait for job in self._jobs.values() if (wait := self._pause_of(job)) is not None]
+        return max(min(times), self._resume_at, now) if times else None
+
+    def _pauses(self, now: float) -> None:
+        for job in list(self._jobs.values()):
+            wait = self._pause_of(job)
+            if wait is not None and now >= job.since + wait:
+                self._tell(job, News.PAUSE_OVER, now)
+
+    def _pause_of(self, job: Job) -> float | None:
+        if job.state is State.HELD:
+            return self._waits.throttled
+        return self._waits.look_up if job.state is State.UNSEEN and job.batch not in self._look_ups else None
+
+    def _waiting(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.state is State.NEW and self._parcel(job) is not None]
+
+    def _room(self) -> int | None:
+        if self.max_jobs is None:
+            return None
+        return max(0, self.max_jobs - sum(job.state in _IN_ITS_QUEUE for job in self._jobs.values()))
+
+    def _submission(self, now: float) -> Submit | None:
+        waiting = self._waiting()
+        ready = batches.ready_at(waiting, self._waits.quiet, self._waits.longest)
+        if ready is None or now < ready or self._room() == 0:
+            return None
+        parcels = {job.key: parcel for job in waiting if (parcel := self._parcel(job)) is not None}
+        made = batches.group(waiting, parcels, self._room(), self.max_array, now)
+        for batch in made:
+            self.batches[batch.id] = batch
+            self._append({"batch": dataclasses.asdict(batch)})
+            for index, token in enumerate(batch.tokens):
+                job = self._jobs[token]
+                job.batch, job.index = batch.id, index
+                self._tell(job, News.SEND, now)
+        fault("dispatcher.before-commit")
+        if not self._commit():  # a full disk: nothing may leave that the journal does not know
+            for batch in made:
+                self._news(batch, News.NOT_BEGUN, now)
+            self._not_before[Submit] = now + self._waits.again
+            return None
+        fault("dispatcher.after-commit")
+        return Submit(tuple(made))
+
+    def _look_up(self, _now: float) -> LookUp | None:
+        found = tuple(self.batches[batch] for batch in sorted(self._look_ups))
+        self._look_ups.clear()
+        return LookUp(found) if found else None
+
+    def _cancellation(self, _now: float) -> Cancel | None:
+        members: dict[str, list[int]] = {}
+        for token in self._cancels:
+            job = self._jobs.get(token)
+            if job is not None and job.state is State.CANCELLING:
+                members.setdefault(job.batch, []).append(job.index)
+        tokens = tuple(self._cancels)
+        self._cancels.clear()
+        items = tuple((self.batches[batch], self._ids[batch], tuple(sorted(found))) for batch, found in members.items())
+        return Cancel(items, tokens) if items else None
+
+    def _fetching(self, _now: float) -> Fetch | None:
+        found = tuple(token for token in sorted(self._fetches) if token in self._jobs)
+        self._fetches.clear()
+        return Fetch(found) if found else None
+
+    def _awaited(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.state in _AWAITED and self._parcel(job) is not None]
+
+    def _round(self, now: float) -> Round | None:
+        awaited = self._awaited()
+        if not awaited or now < self._next_round:
+            return None
+        live = {job.batch: (self.batches[job.batch], self._ids[job.batch]) for job in awaited if job.state in _LIVE}
+        gone = tuple(job.token for job in awaited if job.state is State.GONE)
+        return Round(now, tuple(live.values()), tuple(job.token for job in awaited), gone)
+
+    # What the answers mean
+
+    def unreachable(self, question: Question, why: str, now: float) -> None:
+        """Note that a question was not answered: the machine pauses, and no job changes but those in flight."""
+        self._asked.discard(type(question))
+        self._resume_at = now + self._waits.unreachable
+        if not self.paused:
+            self.events.append(Notice(f"the machine pauses: {why} No job fails by this; it is asked again soon."))
+        self.paused = why
+        self.put_back(question, now)
+
+    def put_back(self, question: Question, now: float) -> None:
+        """Take a question back whose answer will not come."""
+        if isinstance(question, Submit):
+            for batch in question.batches:
+                self._news(batch, News.SILENT, now)
+        elif isinstance(question, LookUp):
+            self._look_ups |= {batch.id for batch in question.batches}
+        elif isinstance(question, Fetch):
+            self._fetches |= set(question.tokens)
+        elif isinstance(question, Cancel):
+            self._cancels |= set(question.tokens)
+
+    def _answer(self, question: Question, now: float) -> None:
+        self._asked.discard(type(question))
+        if self.paused:
+            self.events.append(Notice("the machine answers again."))
+            self.paused = ""
+            self._next_round = now
+
+    def submitted(self, question: Submit | LookUp, verdicts: Mapping[str, Verdict], now: float) -> None:
+        """Take the answer of a submission or a look-up."""
+        self._answer(question, now)
+        for batch in question.batches:
+            verdict = verdicts.get(batch.id)
+            failure, reason = None, ""
+            if isinstance(verdict, Taken):
+                news = News.ACCEPTED
+                self._ids[batch.id] = verdict.id
+                self._append({"taken": batch.id, "id": verdict.id})
+            elif isinstance(verdict, Refusal):
+                failure, reason = verdict.failure, verdict.text
+                news = News.THROTTLED if failure is FailureClass.THROTTLED else News.REFUSED
+            elif isinstance(verdict, NotBegun):
+                news = News.NOT_BEGUN
+            elif isinstance(verdict, NoTrace) and isinstance(question, LookUp):
+                news = News.NO_TRACE
+            else:
+                news = News.SILENT
+                self._not_before[LookUp] = now + (self._waits.again if isinstance(question, LookUp) else 0.0)
+            self._news(batch, news, now, failure, reason)
+            if news is News.THROTTLED:
+                self.events.append(Notice(f"the scheduler takes no more for now: {reason}"))
+        self.rhythm.changed(True)
+        self._next_round = min(self._next_round, now + self.rhythm.pause(len(self._jobs)))
+
+    def looked(self, question: Round, look: Look, now: float) -> None:
+        """Take the answer of a round: markers first, they count more than what the scheduler says."""
+        self._answer(question, now)
+        before = {token: job.state for token in question.tokens if (job := self._jobs.get(token))}
+        for token, marker in look.markers.items():
+            self._marked(token, marker, now)
+        if look.queue is not None:
+            seen = {(sighting.batch, sighting.index): sighting for sighting in look.queue}
+            past = {(sighting.batch, sighting.index): sighting for sighting in look.history or ()}
+            for token in question.tokens:
+                job = self._jobs.get(token)
+                if job is not None and job.state in _LIVE and before.get(token) in _LIVE:
+                    where = (job.batch, job.index)
+                    answered = look.history is not None and token in question.gone
+                    self._sighted(job, seen.get(where), past.get(where), answered, question.at, now)
+        self.events += [Notice(text) for text in look.notices]
+        after = {token: job.state if (job := self._jobs.get(token)) else None for token in before}
+        self.rhythm.changed(before != after)
+        self._next_round = now + self.rhythm.pause(len(self._jobs))
+
+    def _marked(self, token: str, marker: Marker, now: float) -> None:
+        job = self._jobs.get(token)
+        if job is None:
+            return
+        self._markers[token] = marker
+        self._tell(job, News.MARKER, now)
+        if job.state is State.FETCHING and marker.complete:
+            self._fetches.discard(token)
+            self._tell(job, News.FETCHED, now)
+
+    def _sighted(
+        self, job: Job, seen: Sighting | None, past: Sighting | None, history: bool, asked: float, now: float
+    ) -> None:
+        if job.since > asked:
+            return
+        # Accounting that calls a job alive which the queue does not know has missed its end.
+        last = past if past is not None and past.ended and (seen is None or not seen.failure) else seen
+        if seen is not None and not seen.ended:
+            last = seen
+        if last is not None:
+            job.word, job.node, job.expected = last.word, last.node or job.node, last.expected
+        settled = asked >= self._cancelled.get(job.token, asked) + self._waits.again
+        if job.state is State.CANCELLING and not settled and (last is None or last.failure is None):
+            return
+        if last is not None and not last.ended:
+            self._tell(job, News.STARTED if last.running else News.PENDING, now)
+        elif last is not None and last.failure is not None:
+            self._tell(job, News.FINAL, now, last.failure, last.word)
+        elif job.state is State.CANCELLING or (history and asked - job.since >= self._waits.grace):
+            self._tell(job, News.OVERDUE, now, reason=_without_trace(job, self._waits.grace))
+        else:
+            self._tell(job, News.ABSENT, now)
+
+    def fetched(self, question: Fetch, answer: Mapping[str, str], now: float) -> None:
+        """Take the answer of a fetch: by token nothing, or what went wrong."""
+        self._answer(question, now)
+        for token in question.tokens:
+            job = self._jobs.get(token)
+            wrong = answer.get(token, "its outputs were not among what came")
+            if job is None:
+                continue
+            if not wrong:
+                self._tell(job, News.FETCHED, now)
+                continue
+            self._tries[token] = self._tries.get(token, 0) + 1
+            self._not_before[Fetch] = now + self._waits.again
+            news = News.SILENT if self._tries[token] < _FETCHES else News.UNFETCHABLE
+            self._tell(job, news, now, reason=wrong)
+
+    def cancelled(self, question: Cancel, now: float) -> None:
+        """Take the answer of a cancellation: the scheduler was told. It has agreed when the jobs are gone."""
+        self._answer(question, now)
+        self._cancelled.update((token, now) for token in question.tokens)
+        self._next_round = min(self._next_round, now + self._waits.fast)
+
+    # Jobs
+
+    def _new(self, leaf: Leaf, now: float) -> None:
+        number = leaf.jobs[-1].attempt + 1 if leaf.jobs else 1
+        job = Job(f"{leaf.key}-{number}", since=now)
+        leaf.jobs.append(job)
+        self._jobs[job.token] = job
+        self._note(job)
+
+    def _parcel(self, job: Job) -> Parcel | None:
+        leaf = self.leaves.get(job.key)
+        return None if leaf is None else leaf.parcel
+
+    def _news(
+        self, batch: Batch, news: News, now: float, failure: FailureClass | None = None, reason: str = ""
+    ) -> None:
+        for token in batch.tokens:
+            job = self._jobs.get(token)
+            if job is not None and job.batch == batch.id:
+                if news is News.ACCEPTED:
+                    job.id = self._ids[batch.id]
+                self._tell(job, news, now, failure, reason)
+
+    def _tell(self, job: Job, news: News, now: float, failure: FailureClass | None = None, reason: str = "") -> None:
+        """Apply news to a job, note the change, and do what the table says."""
+        before = job.state
+        act = apply(job, news, now, failure, reason)
+        if job.state is not before or news is News.CANCEL:
+            self._note(job)
+        if act is Act.LOOK_UP:
+            self._look_ups.add(job.batch)
+        elif act is Act.FETCH:
+            self._fetches.add(job.token)
+        elif act is Act.CANCEL:
+            self._cancels.add(job.token)
+        elif act is Act.ASK_HISTORY:
+            self._next_round = min(self._next_round, now + self._waits.fast)
+        elif act is Act.TELL_RUNNING:
+            self.events.append(Started(job.key, now))
+        elif act is Act.DELIVER:
+            self._finish(job, now)
+
+    def _note(self, job: Job) -> None:
+        record = {"token": job.token, "state": job.state.name, "since": job.since}
+        for name in ("batch", "index", "id", "word", "node", "started", "reason", "unwanted"):
+            if value := getattr(job, name):
+                record[name] = value
+        if job.failure is not None:
+            record["failure"] = job.failure.value
+        self._append({"job": record})
+
+    def _finish(self, job: Job, now: float) -> None:
+        del self._jobs[job.token]
+        self._fetches.discard(job.token)
+        self._cancels.discard(job.token)
+        leaf = self.leaves[job.key]
+        before = [old.failure for old in leaf.jobs[:-1] if old.attempt > leaf.delivered]
+        free = tries_again(job.failure, before) and not job.unwanted
+        if free or (leaf.wanted and job.failure is FailureClass.CANCELLED and job.unwanted):
+            self._new(leaf, now)
+            why = job.failure.value if job.failure else ""
+            self.events.append(
+                Notice(
+                    f"attempt {job.attempt} ended with {why} ({job.reason or job.word}); it is tried again", leaf.key
+                )
+            )
+        elif leaf.parcel is not None:
+            self._tell_end(leaf, job, now)
+
+    def _tell_end(self, leaf: Leaf, job: Job, now: float) -> None:
+        """Tell an outcome; one that stands in a marker of which an earlier life knew is read again first."""
+        if job.failure is None and job.token not in self._markers:
+            self._jobs[job.token] = job
+            self._read_again(job, now)
+            self._next_round = now
+        else:
+            self.events.append(Ended(leaf.key, job, self._markers.get(job.token)))
+
+    def _read_again(self, job: Job, now: float) -> None:
+        """Wait for a marker that an earlier life has seen; its job may have ended before its id was known."""
+        job.state, job.since = (State.GONE if job.batch in self._ids else State.UNCLEAR), now
+        if job.state is State.UNCLEAR:
+            self._look_ups.add(job.batch)
+
+    # After a restart
+
+    def _recover(self, records: Iterable[Record], now: float) -> None:
+        for record in records:
+            if "job" in record:
+                self._restore(record["job"])
+            elif "batch" in record:
+                fields = record["batch"]
+                self.batches[fields["id"]] = Batch(**{**fields, "tokens": tuple(fields["tokens"])})
+            elif "taken" in record:
+                self._ids[record["taken"]] = record["id"]
+            elif "delivered" in record:
+                key, _, number = record["delivered"].rpartition("-")
+                self.leaves[key].delivered = int(number)
+        for leaf in self.leaves.values():
+            for job in leaf.jobs:
+                if job.state is not State.ENDED:
+                    self._jobs[job.token] = job
+        for job in list(self._jobs.values()):
+            if job.state is State.SENT:
+                self._tell(job, News.SILENT, now)
+            elif job.state is State.UNCLEAR:
+                self._look_ups.add(job.batch)
+            elif job.state is State.FETCHING:  # what it brought may be half: the marker is still there
+                self._read_again(job, now)
+            elif job.state is State.CANCELLING:
+                self._cancels.add(job.token)
+
+    def _restore(self, record: Record) -> None:
+        fields = {**record, "state": State[record["state"]]}
+        if "failure" in fields:
+            fields["failure"] = FailureClass(fields["failure"])
+        job = Job(**fields)
+        leaf = self.leaves.setdefault(job.key, Leaf(job.key))
+        if leaf.jobs and leaf.jobs[-1].token == job.token:
+            leaf.jobs[-1] = job
+        else:
+            leaf.jobs.append(job)
+
+
+def _without_trace(job: Job, grace: float) -> str:
+    return (
+        f"job {job.id} left the queue without a marker, and after {grace:.0f} s neither its directory nor the "
+        f"scheduler's history says how it ended (last seen: {job.word or 'never'})"
+    )

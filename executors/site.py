@@ -1,0 +1,168 @@
+"""What the broker asks a machine and what it hears: five questions, each one command over there.
+
+``Site`` is the boundary between deciding (``dispatcher.py``, pure) and doing (``remote.py``: schedulers, transports,
+protocol scripts). A simulation answers it in the tests.
+
+Trap: a question that was not answered says nothing about any job. It raises ``HostUnreachable``; what one half of an
+answer could not say (the scheduler was silent) is None there, never an empty list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.machine import Resources
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What one leaf takes to the machine: ready, nothing left to substitute."""
+
+    key: str
+    name: str
+    """The step's short name, for people who look at the queue."""
+    comment: str
+    """``workflow/step``."""
+    resources: Resources
+    spec: Mapping[str, Any]
+    """What the protocol's ``member`` reads; see ``executors/protocol``."""
+    root: Path
+    """The leaf's directory here: its ``inputs`` go there, its ``outputs`` come back into it."""
+    code: Path | None = None
+    """The bundle, a zip, of a Python OP."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs that are submitted as one: a single job, or an array."""
+
+    id: str
+    """Names its directory there and, for an array, the job."""
+    tokens: tuple[str, ...]
+    at: float
+    """When it was made, in seconds since the epoch: a look-up in accounting starts a little earlier."""
+    step: str = ""
+    comment: str = ""
+
+    @property
+    def name(self) -> str:
+        """The job's name in the scheduler: the token of a single job, the batch's of an array; with the step's."""
+        return f"{self.tokens[0] if len(self.tokens) == 1 else self.id}.{self.step}"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The scheduler has a batch."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The scheduler has not taken a batch, for certain."""
+
+    failure: FailureClass
+    text: str
+
+
+@dataclass(frozen=True)
+class NotBegun:
+    """The machine proves that no submission of a batch began, and has made sure that none will."""
+
+
+@dataclass(frozen=True)
+class NoTrace:
+    """A submission began, and neither a recorded id nor the scheduler knows of a job."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """No clear answer."""
+
+    text: str = ""
+
+
+Verdict = Taken | Refusal | NotBegun | NoTrace | Unknown
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A job as queue or history shows it."""
+
+    batch: str
+    index: int
+    running: bool
+    ended: bool
+    word: str
+    """The scheduler's state, and its reason."""
+    failure: FailureClass | None = None
+    """Where the word alone is final."""
+    node: str = ""
+    expected: float | None = None
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a job left about its own end; its small outputs are in the leaf's directory already."""
+
+    record: Mapping[str, Any]
+    """``exit.json``: token, attempt, job, rc, stage, signal, host, start, end, memory."""
+    complete: bool
+    """All outputs are here; else ``fetch`` brings them."""
+
+
+@dataclass
+class Look:
+    """The answer of a round."""
+
+    queue: list[Sighting] | None
+    """None: the scheduler was silent."""
+    history: list[Sighting] | None
+    markers: dict[str, Marker] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
+class Site(Protocol):
+    """A machine. Calls block, each is one command there; all may raise ``HostUnreachable``."""
+
+    def submit(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> dict[str, Verdict]:
+        """Bring what the batches need and submit each once; ``parcels`` by token.
+
+        Returns:
+            By the batch's id.
+        """
+        ...
+
+    def look_up(self, batches: Sequence[Batch]) -> dict[str, Verdict]:
+        """Find out what became of submissions that were not answered; by the batch's id."""
+        ...
+
+    def look(self, live: Sequence[tuple[Batch, str]], tokens: Mapping[str, Path | None], gone: Sequence[str]) -> Look:
+        """Make a round.
+
+        Args:
+            live: The batches that have jobs in the scheduler's hands, and the scheduler's ids of them.
+            tokens: Jobs whose marker is awaited, and the leaf's directory here, where somebody waits for its outputs.
+            gone: Of those, the ones that left the queue without a marker: accounting is asked.
+        """
+        ...
+
+    def fetch(self, tokens: Mapping[str, Path]) -> dict[str, str]:
+        """Bring large outputs into the leaves' directories.
+
+        Returns:
+            By token: nothing, or what makes it impossible.
+        """
+        ...
+
+    def cancel(self, batches: Sequence[tuple[Batch, str, Sequence[int]]]) -> None:
+        """Cancel members of batches: the batch, the scheduler's id, the members."""
+        ...
+
+    def forget(self, tokens: Sequence[str]) -> None:
+        """Note tokens whose outcome is safe here; the next command takes them along."""
+        ...

@@ -1,0 +1,151 @@
+"""Many bad days: the dispatcher against a simulated machine that loses, lags and dies, with clients that are killed.
+
+What must hold, whatever is drawn: never two accepted results of one leaf, never a second start while the first may
+live, nothing lost, no wrong class.
+"""
+
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dflow_hpc.errors import HostUnreachable
+from dflow_hpc.executors import dispatcher as d
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.site import Parcel
+from tests.broker.world import World, open_states
+
+CALM_AFTER = 4_000.0
+DAY = 40_000.0
+
+
+class Client:
+    """Who wants leaves run: it keeps results (as the engine's records) and is killed now and then."""
+
+    def __init__(self, world, random, leaves):
+        self.world = world
+        self.random = random
+        self.disk = []  # the journal
+        self.results = {}  # what a leaf's record would hold; survives every kill
+        self.cancelled = set()
+        self.keys = [f"key{number}" for number in range(leaves)]
+        self.start()
+
+    def start(self):
+        self.unwritten = []
+        self.in_flight = []
+        self.dispatcher = d.Dispatcher(
+            d.Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_jobs=5, max_array=3
+        )
+        for key in self.keys:
+            if key in self.results:
+                self.dispatcher.delivered(key)
+            elif key not in self.cancelled:
+                self.dispatcher.want(parcel(key), self.world.now)
+
+    def commit(self):
+        self.disk += self.unwritten
+        self.unwritten.clear()
+        return True
+
+    def kill(self):
+        self.disk += self.unwritten[: self.random.randint(0, len(self.unwritten))]
+        self.start()
+
+    def put(self, question):
+        """Ask the world; any reply may be lost, and so may the client."""
+        world, dispatcher = self.world, self.dispatcher
+        try:
+            if isinstance(question, d.Submit):
+                answer = world.submit(question.batches, {})
+            elif isinstance(question, d.LookUp):
+                answer = world.look_up(question.batches)
+            elif isinstance(question, d.Round):
+                answer = world.look(question.live, dict.fromkeys(question.tokens), question.gone)
+            elif isinstance(question, d.Fetch):
+                answer = world.fetch({token: Path() for token in question.tokens})
+            else:
+                answer = world.cancel(question.items)
+        except HostUnreachable as error:
+            dispatcher.unreachable(question, str(error), world.now)
+            return
+        if world.chance(0.03):
+            self.kill()
+        elif isinstance(question, d.Submit | d.LookUp):
+            dispatcher.submitted(question, answer, world.now)
+        elif isinstance(question, d.Round):
+            dispatcher.looked(question, answer, world.now)
+        elif isinstance(question, d.Fetch):
+            dispatcher.fetched(question, answer, world.now)
+        else:
+            dispatcher.cancelled(question, world.now)
+
+    def take_events(self):
+        for event in self.dispatcher.events:
+            if isinstance(event, d.Ended):
+                self.accept(event)
+                if self.world.chance(0.03):
+                    self.kill()
+                    return
+                self.dispatcher.delivered(event.key)
+        self.dispatcher.events.clear()
+
+    def accept(self, event):
+        assert event.key not in self.results, f"two results of {event.key}"
+        self.results[event.key] = event
+        if event.job.failure is None:
+            run = event.marker.record["run"]
+            assert run.token == event.job.token
+            assert run.fate in ("ok", "app", "partition")
+        elif event.job.failure is FailureClass.CANCELLED:
+            assert event.key in self.cancelled
+        elif event.job.failure is FailureClass.LOST:
+            fates = [run.fate for run in self.world.ledger if run.token == event.job.token]
+            assert "ok" not in fates and "app" not in fates, f"lost, but it ended: {fates}"
+        elif event.job.failure is FailureClass.INFRA:
+            assert any(run.declared_dead for run in self.world.ledger if run.token == event.job.token)
+        else:
+            assert event.job.failure is FailureClass.STAGE_OUT
+
+    def maybe_cancel(self):
+        key = self.random.choice(self.keys)
+        if self.world.chance(0.02) and key not in self.results and key not in self.cancelled:
+            self.cancelled.add(key)
+            self.dispatcher.drop(key, self.world.now)
+
+
+def parcel(key):
+    return Parcel(key, "step", "wf/step", Resources(), {}, Path("/nowhere"))
+
+
+def live_through(random, leaves, accounting):
+    world = World(random, accounting=accounting)
+    client = Client(world, random, leaves)
+    end = world.now + DAY
+    while world.now < end:
+        world.calm = world.now > end - DAY + CALM_AFTER
+        for question in client.dispatcher.next(world.now):
+            world.advance(world.now + (0.0 if world.calm else random.choice([0.0, 0.1, 30.0])))
+            flying = client.dispatcher
+            client.put(question)
+            if client.dispatcher is not flying:
+                break  # killed: what else it would have asked died with it
+        client.take_events()
+        client.maybe_cancel()
+        if client.dispatcher.wake(world.now) is None and not client.dispatcher.events:
+            break
+        world.advance(max(client.dispatcher.wake(world.now) or world.now, world.now + 0.01))
+    world.advance(world.now + 5_000)
+    assert not world.violations, world.violations
+    missing = [key for key in client.keys if key not in client.results and key not in client.cancelled]
+    assert not missing, (missing, open_states(client.dispatcher))
+    return world, client
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), leaves=st.integers(1, 7), accounting=st.booleans())
+def test_each_leaf_has_one_result_and_never_two_lives(seed, leaves, accounting):
+    import random
+
+    live_through(random.Random(seed), leaves, accounting)
