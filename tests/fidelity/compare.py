@@ -50,6 +50,7 @@ RANDOM = frozenset(
         "dag-conditional-parameters",
         "resubmit",
         "retry-backoff",
+        "retry-conditional",
         "retry-container-to-completion",
         "retry-container",
         "retry-on-error",

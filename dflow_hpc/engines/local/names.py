@@ -123,7 +123,7 @@ class Known:
         """Return what a ``{{name}}`` or ``{{=expression}}`` (braces may be missing) stands for.
 
         Raises:
-            TemplateError: Nothing.
+            TemplateError: It stands for nothing that is known.
         """
         tag = reference.removeprefix("{{").removesuffix("}}").strip()
         if not tag.startswith("="):
