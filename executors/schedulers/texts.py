@@ -38,14 +38,15 @@ def memory_bytes(text: str) -> int:
     return size
 
 
-def memory_text(text: str, units: Sequence[str]) -> str:
+def memory_text(text: str, units: Sequence[str], times: int = 1) -> str:
     """Return a memory in the greatest unit that says it without a fraction.
 
     Args:
         text: See ``memory_bytes``.
         units: The scheduler's words for 1024, 1024², ... bytes. A rest below the first unit counts as one more.
+        times: How often it is asked for, where the scheduler takes the sum.
     """
-    size = math.ceil(Fraction(memory_bytes(text), 1024))
+    size: int = math.ceil(Fraction(memory_bytes(text) * times, 1024))
     power = 0
     while size % 1024 == 0 and power < len(units) - 1:
         size, power = size // 1024, power + 1

@@ -1,0 +1,358 @@
+"""PBS: OpenPBS and PBS Professional, and the dialect of Torque.
+
+Read on OpenPBS 23.06 (``tests/schedulers/data``) and in the manuals of PBS Professional and Torque. Ids are kept
+without the server's name (``19[3]``, not ``19[3].pbs-login``): tables cut it, and the commands take the short form.
+Details of jobs come as JSON, as JSON that is broken, or as plain text (older servers, Torque); ``pbs_text.py`` reads
+all three.
+
+Not here: batch arrays as a promise. OpenPBS refuses arrays that must not be rerun, so a member may be started again
+under its id after a crash; the claim in the job's directory decides which start goes on.
+
+Trap: ``Exit_status`` stands in records of jobs that wait, and in those of arrays as a whole, where it means nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.schedulers.base import (
+    Accepted,
+    Facts,
+    JobScript,
+    JobState,
+    Phase,
+    Refused,
+    SchedulerSilent,
+    Unclear,
+)
+from dflow_hpc.executors.schedulers.pbs_text import Record, attributes, clock_seconds, ctime_seconds, records
+from dflow_hpc.executors.schedulers.texts import (
+    clock,
+    counted,
+    lots,
+    memory_text,
+    one_line,
+    plain,
+    seconds,
+    warning,
+    words,
+)
+
+_WAITING = "QHWTM"
+_RUNNING = "REBSU"
+_ENDED = "FXC"  # C: Torque
+_KILLED_BY_DELETION = 256 + 15
+_DELETED, _FINISHED, _FAILED = "91", "92", "93"  # OpenPBS's substates of what ended
+
+_ID = re.compile(r"(\d+)(?:\[(\d*)\])?(?:[.*]\S*)?", re.ASCII)
+_ACCEPTED = re.compile(r"(\d+(?:\[\])?)(?:\.\S+)?", re.ASCII)
+_ANSWERED = (0, 35, 153)  # 35: one of the jobs has ended; 153: one is unknown. The others are told of.
+_GONE = re.compile(r"unknown job ?id|job has finished|invalid for state", re.IGNORECASE)
+
+_UNHEARD = re.compile(
+    r"connect|timed? ?out|end of file|premature|unknown host|no route|communication|protocol|credential|errno=",
+    re.IGNORECASE,
+)
+_LATER = re.compile(
+    r"would exceed|number of (?:queued |running )?jobs|is not enabled|not accepting|shutting down", re.IGNORECASE
+)
+_ME = '"$(id -un)"'
+
+
+class Pbs:
+    """OpenPBS and PBS Professional."""
+
+    longest_name = 230
+    """Letters of a name that are kept; the server of the samples refuses 231."""
+    array_index = "PBS_ARRAY_INDEX"
+    history_options: tuple[str, ...] = ("-x -f -F json", "-f -F json", "-x -f", "-f")
+    """Of qstat, most telling first: a server may keep no history, an old one knows no JSON."""
+    select_options: tuple[str, ...] = ("-x ", "")
+    exit_classes: Mapping[int, FailureClass] = {
+        -3: FailureClass.INFRA,
+        -14: FailureClass.INFRA,
+        -16: FailureClass.INFRA,
+        -20: FailureClass.INFRA,
+        -26: FailureClass.OOM,
+        -27: FailureClass.OOM,
+        -28: FailureClass.WALLTIME,
+        -29: FailureClass.WALLTIME,
+    }
+    """What a negative ``Exit_status`` means."""
+
+    def job_name(self, name: str) -> str:
+        """Return the name as ``-N`` takes it everywhere: a letter first, no blanks, not too long."""
+        name = plain(name, self.longest_name)
+        return name if name[:1].isalpha() else ("j" + name)[: self.longest_name]
+
+    def script(self, job: JobScript) -> str:
+        """Return the batch script; ``-r n`` is left out for arrays, and if ``extra`` says ``-r y``.
+
+        Raises:
+            ConfigError: The resources cannot be said to PBS.
+        """
+        wanted = counted(job.resources)
+        options = [
+            *self._resources(wanted),
+            *([f"-A {_quoted(wanted.account)}"] if wanted.account else []),
+            f"-N {self.job_name(job.name)}",
+            "-S /bin/sh",  # else the login shell reads it, which may be tcsh
+            "-j oe",
+            *([f"-l walltime={clock(seconds(wanted.time))}"] if wanted.time else []),
+            *([f"-q {_quoted(wanted.queue)}"] if wanted.queue else []),
+            f"-v DFH_TOKEN={job.token}",
+            *self._placement(job),
+        ]
+        extra = [item.removeprefix("#PBS").strip() for item in wanted.extra]
+        if "-r y" in extra and "-r n" in options:
+            options.remove("-r n")
+        index = f"${self.array_index}" if job.members > 1 else "0"
+        lines = [
+            "#!/bin/sh",
+            *(f"#PBS {option}" for option in [*sorted(options), *extra]),
+            f"# {one_line(job.comment)}",
+            f"DFH_INDEX={index} DFH_JOB_ID=${{PBS_JOBID%%.*}}",
+            "export DFH_INDEX DFH_JOB_ID DFH_TOKEN",
+            f"cd {shlex.quote(job.directory)} || exit 1",
+            *warning(wanted, job.warn),
+            job.body.rstrip("\n"),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _resources(self, wanted: Resources) -> list[str]:
+        if wanted.qos:
+            raise ConfigError(
+                f"qos = {wanted.qos!r}: PBS has no such option. Say it in extra, as this site's manual does."
+            )
+        chunk = f"-l select={wanted.nodes}:ncpus={wanted.tasks * wanted.cpus}:mpiprocs={wanted.tasks}"
+        chunk += f":ngpus={wanted.gpus}" if wanted.gpus else ""
+        chunk += f":mem={memory_text(wanted.memory, _UNITS)}" if wanted.memory else ""
+        return [chunk]
+
+    def _placement(self, job: JobScript) -> list[str]:
+        if job.members == 1:
+            return ["-o job.out", "-r n"]
+        return [f"-J 0-{job.members - 1}{_limit(job)}", "-o job.^array_index^.out"]
+
+    def output(self, index: int | None) -> str:
+        """Return ``job.out``, or ``job.<index>.out``."""
+        return "job.out" if index is None else f"job.{index}.out"
+
+    def submit(self, path: str) -> str:
+        """Return qsub's command line."""
+        return f"qsub {shlex.quote(path)}"
+
+    def submitted(self, rc: int, out: str, err: str) -> Accepted | Refused | Unclear:
+        """Read qsub's answer; words about the connection are no refusal."""
+        said = words(out, err)
+        ids = [match[1] for line in out.splitlines() if (match := _ACCEPTED.fullmatch(line.strip()))]
+        if rc == 0:
+            return Accepted(ids[-1]) if ids else Unclear(f"qsub ended well and printed no id: {said}")
+        if rc in (126, 127) and not ids:
+            return Refused(FailureClass.CONFIG, f"qsub cannot be run on that host: {said}")
+        text = "\n".join(line for line in err.splitlines() if line.startswith("qsub: "))
+        if ids or not text or _UNHEARD.search(err):
+            return Unclear(said)
+        return Refused(FailureClass.THROTTLED if _LATER.search(text) else FailureClass.CONFIG, said)
+
+    def member(self, id: str, index: int) -> str:
+        """Return ``19[3]`` of ``19[]``."""
+        return f"{id.partition('[')[0]}[{index}]"
+
+    def queue(self, ids: Sequence[str] = ()) -> str:  # noqa: ARG002 - one server, whatever the ids are
+        """Return qstat's command line, members of arrays on lines of their own."""
+        return f"TZ=UTC0 qstat -t -u {_ME}"
+
+    def read_queue(self, rc: int, out: str, err: str) -> list[JobState]:
+        """Read a table of qstat's, with 6 columns or with 11 and more. No jobs: no table.
+
+        Raises:
+            SchedulerSilent: qstat failed.
+        """
+        if rc != 0:
+            raise SchedulerSilent(f"the queue was asked for; qstat said (rc {rc}): {words(out, err)}")
+        states = []
+        for line in out.splitlines():
+            fields = line.split()
+            column = 4 if len(fields) == 6 else 9
+            if len(fields) > column and _ID.fullmatch(fields[0]) and len(fields[column]) == 1:
+                states.append(self._state(fields[0], Record({"job_state": fields[column]})))
+        return states
+
+    def history(self, ids: Sequence[str], since: float) -> list[str]:  # noqa: ARG002 - qstat takes no times
+        """Return qstat's command lines, at most 100 ids in each; an array's id asks for its members, too."""
+        return [self._details(" ".join(map(shlex.quote, lot))) for lot in lots(ids, 100)]
+
+    def _details(self, ids: str) -> str:
+        """Ask with one set of options after the other, until the answer is one about jobs or nobody answers."""
+        options = " ".join(f"'-t {option}'" for option in self.history_options)
+        return (
+            f"( for o in {options}; do TZ=UTC0 qstat $o {ids}; r=$?; "
+            "case $r in 0|35|153|127|255) break;; esac; done; exit $r )"
+        )
+
+    def read_history(self, rc: int, out: str, err: str) -> list[JobState]:
+        """Read what is told about jobs: with several ids the rc is the last error's, and the rest is there.
+
+        Raises:
+            SchedulerSilent: Nothing was told, for another reason than that the jobs are unknown.
+        """
+        return [self._state(printed, record) for printed, record in self._records(rc, out, err).items()]
+
+    def _records(self, rc: int, out: str, err: str) -> dict[str, Record]:
+        found = {key: record for key, record in records(out).items() if _ID.fullmatch(key) and "job_state" in record}
+        if not found and rc not in _ANSWERED:
+            raise SchedulerSilent(f"the states of jobs were asked for; qstat said (rc {rc}): {words(out, err)}")
+        return found
+
+    def lookup(self, name: str, since: float, resources: Resources) -> list[str]:  # noqa: ARG002
+        """Return one command: qselect finds ids by the shown name, qstat tells of them."""
+        shown = shlex.quote(self.job_name(name))
+        select = " || ".join(f"ids=$(qselect {option}-u {_ME} -N {shown})" for option in self.select_options)
+        return [f'( set -f; {select} || exit; [ -z "$ids" ] || {self._details("$ids")} )']
+
+    def read_lookup(self, name: str, answers: Sequence[tuple[int, str, str]]) -> list[JobState]:
+        """Read it: a name that was cut is compared by the token in the job's variables.
+
+        Raises:
+            SchedulerSilent: qselect or qstat failed.
+        """
+        shown, token = self.job_name(name), name.partition(".")[0]
+        whole = len(plain(name, len(name))) <= len(shown)
+        states = []
+        for answer in answers:
+            for printed, record in self._records(*answer).items():
+                told = record.variable("DFH_TOKEN")
+                if record.get("job_name") == shown and (told == token if told else whole):
+                    states.append(self._state(printed, record))
+        return states
+
+    def cancel(self, ids: Sequence[str]) -> list[str]:
+        """Return qdel's command lines."""
+        return [f"qdel {' '.join(map(shlex.quote, lot))}" for lot in lots(ids, 100)]
+
+    def read_cancel(self, rc: int, out: str, err: str) -> None:
+        """Check qdel's answer.
+
+        Raises:
+            SchedulerSilent: The server was not there, or did not agree.
+        """
+        complaints = [line for line in err.splitlines() if line.strip() and not _GONE.search(line)]
+        if rc != 0 and (complaints or not err.strip()):
+            raise SchedulerSilent(f"jobs were to be cancelled; qdel said (rc {rc}): {words(out, err)}")
+
+    def describe(self) -> str:
+        """Return the command that prints the server's attributes."""
+        return "qstat -B -f"
+
+    def read_description(self, rc: int, out: str, err: str) -> Facts:
+        """Read them.
+
+        Raises:
+            SchedulerSilent: There is no PBS on that host, or its server does not answer.
+        """
+        found = attributes(out)
+        if rc != 0 or "pbs_version" not in found:
+            raise SchedulerSilent(
+                f"the PBS server's attributes were asked for; qstat said (rc {rc}): {words(out, err)}. "
+                "If it is not found, log in to a host with PBS's commands, or correct the profile's scheduler."
+            )
+        kept = clock_seconds(found.get("job_history_duration", found.get("keep_completed", "")))
+        history = found.get("job_history_enable") == "True" or "keep_completed" in found
+        size = found.get("max_array_size", found.get("max_job_array_size", ""))
+        return Facts(
+            version=found["pbs_version"],
+            accounting=history,
+            min_job_age=kept if history else None,
+            max_array=int(size) if size.isdecimal() else None,
+        )
+
+    def _state(self, printed: str, record: Record) -> JobState:
+        match = _ID.fullmatch(printed)
+        assert match is not None  # noqa: S101 - the callers looked
+        word, member = record.get("job_state", ""), match[2]
+        ended = word != "" and word in _ENDED
+        whole_array = member == ""
+        status = record.number("exit_status") if ended and not whole_array else None
+        waits = word != "" and word in _WAITING
+        return JobState(
+            id=match[1] if member is None else f"{match[1]}[{member}]",
+            job=match[1] if member is None else f"{match[1]}[]",
+            index=int(member) if member else None,
+            name=record.get("job_name", ""),
+            phase=Phase.ENDED if ended else Phase.PENDING if waits else Phase.RUNNING,
+            word=word,
+            known=word != "" and word in _WAITING + _RUNNING + _ENDED,
+            reason=record.get("comment", ""),
+            start=ctime_seconds(record.get("estimated.start_time" if waits else "stime", record.get("start_time", ""))),
+            node="+".join(dict.fromkeys(re.findall(r"([^/+]+)/[^+]*", record.get("exec_host", "")))),
+            exit_code=status if status is not None and 0 <= status <= 256 else None,
+            signal=_signal(status),
+            failure=self._failure(record, status) if ended else None,
+            submitted=ctime_seconds(record.get("ctime", "")),
+        )
+
+    def _failure(self, record: Record, status: int | None) -> FailureClass | None:
+        """Return the class where PBS's word is final: limits, deletion, its own failures."""
+        if status is not None and status in self.exit_classes:
+            return self.exit_classes[status]
+        used, limit = (clock_seconds(record.get(f"{key}.walltime", "")) for key in ("resources_used", "resource_list"))
+        substate = record.get("substate")
+        if status == _KILLED_BY_DELETION and used and limit and used >= limit:
+            return FailureClass.WALLTIME  # Torque and old PBS end a job at its limit as a deletion does
+        if substate == _DELETED or (status == _KILLED_BY_DELETION and substate not in (_FINISHED, _FAILED)):
+            return FailureClass.CANCELLED
+        return None
+
+
+class Torque(Pbs):
+    """Torque: other names for arrays and resources, no history but for completed jobs that are still kept."""
+
+    longest_name = 15
+    array_index = "PBS_ARRAYID"
+    history_options = ("-f",)
+    select_options = ("",)
+    exit_classes: Mapping[int, FailureClass] = {
+        -3: FailureClass.INFRA,
+        -10: FailureClass.OOM,
+        -11: FailureClass.WALLTIME,
+        -12: FailureClass.WALLTIME,
+    }
+
+    def _resources(self, wanted: Resources) -> list[str]:
+        nodes = f"-l nodes={wanted.nodes}:ppn={wanted.tasks * wanted.cpus}"
+        nodes += f":gpus={wanted.gpus}" if wanted.gpus else ""
+        memory = wanted.memory and f"-l mem={memory_text(wanted.memory, _UNITS, times=wanted.nodes)}"
+        return [nodes, *([memory] if memory else []), *([f"-l qos={_quoted(wanted.qos)}"] if wanted.qos else [])]
+
+    def _placement(self, job: JobScript) -> list[str]:
+        return ["-o job.out", "-r n", *([f"-t 0-{job.members - 1}{_limit(job)}"] if job.members > 1 else [])]
+
+    def output(self, index: int | None) -> str:
+        """Return ``job.out``, to which Torque appends a member's index."""
+        return "job.out" if index is None else f"job.out-{index}"
+
+
+_UNITS = ("kb", "mb", "gb", "tb")
+
+
+def _limit(job: JobScript) -> str:
+    return f"%{job.at_once}" if job.at_once else ""
+
+
+def _signal(status: int | None) -> int | None:
+    """Return the signal: 256 + n says PBS of its own child, 128 + n the shell of its."""
+    if status is None or status <= 128:
+        return None
+    return status - 256 if status > 256 else (status - 128) % 128 or None
+
+
+def _quoted(text: str) -> str:
+    """Quote an option's value; qsub takes quotes in directives, and nothing for an escape within them."""
+    text = one_line(text).replace('"', "")
+    return text if re.fullmatch(r"[\w.@/+:-]+", text, re.ASCII) else f'"{text}"'
