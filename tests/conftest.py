@@ -1,0 +1,43 @@
+"""What holds for all tests: every manifest that any of them ran is checked against Argo's schema at the end."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from argo_schema import check
+
+_REFUSED_ON_PURPOSE = ("invalid spec", "cannot unmarshall")
+
+
+def pytest_sessionfinish(session):
+    """Check the manifests in all run directories that the tests have left, those of child processes included."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is None or factory._basetemp is None:
+        return
+    seen, bad = set(), []
+    for path in factory._basetemp.glob("**/workflow.json"):
+        text = path.read_text()
+        journal = path.with_name("journal.jsonl")
+        refused = journal.exists() and any(word in journal.read_text() for word in _REFUSED_ON_PURPOSE)
+        if text in seen or refused:
+            continue
+        seen.add(text)
+        try:
+            check(json.loads(text))
+        except AssertionError as error:
+            bad.append(f"{path}: {error}")
+    session.config._manifests_checked = len(seen)
+    session.config._manifests_bad = bad
+    if bad:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say how many manifests were checked, and what is wrong with which."""
+    terminalreporter.write_line(f"manifests checked against Argo's schema: {getattr(config, '_manifests_checked', 0)}")
+    for line in getattr(config, "_manifests_bad", []):
+        terminalreporter.write_line(f"NOT ARGO'S: {line}")
