@@ -48,7 +48,7 @@ class ProgramEngine(LocalEngine):
     def submit(self, compiled: Compiled, *, detach: bool = False, **options: Any) -> str:
         """Submit with the parameters of the command line, and remember the run."""
         manifest = with_parameters(compiled.manifest, self._parameters)
-        changed = Compiled(manifest, compiled.bundle, compiled.secrets, compiled.artifacts)
+        changed = Compiled(manifest, compiled.bundle, compiled.secrets)
         name = super().submit(changed, detach=detach or self._detach, **options)
         self.submitted.append(name)
         return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -27,5 +27,3 @@ class Compiled:
     bundle: Bundle | None = None
     secrets: tuple[Any, ...] = ()
     """Secrets that the manifest refers to and that the engine must provide."""
-    artifacts: tuple[Any, ...] = field(default=())
-    """Artifacts on this machine that must be stored before the first leaf starts."""
