@@ -105,7 +105,7 @@ dfh_one() {
 case ${1-} in
 submit)
     umask 077
-@TOOLS@    mkdir -p "$dfh_home" && DFH_STATE=$(mktemp -d "$dfh_home/XXXXXXXXXX") || dfh_refuse "no directory for the state"
+@TOOLS@    mkdir -p "$dfh_home" && DFH_STATE=$(mktemp -d "$dfh_home/XXXXXXXXXX") || dfh_refuse "$dfh_home is not there"
     dfh_write name "$dfh_name" && dfh_write job "$dfh_members $(date +%s)" || dfh_refuse "the state cannot be written"
     export DFH_STATE
     setsid sh "$0" run </dev/null >/dev/null 2>&1 &
