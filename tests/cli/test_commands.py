@@ -139,9 +139,8 @@ def test_a_manifest_needs_a_runtime_and_says_what_the_host_does_with_images(plac
 
 
 def test_what_cannot_be_interpreted_is_refused_by_name_before_anything_runs(place):
-    (place / "r.yaml").write_text(
-        MANIFEST.replace("container: {image: busybox,", "resource: {action: get, x: {").replace('"]}', '"]}}')
-    )
+    container = MANIFEST[MANIFEST.index("      container:") :]
+    (place / "r.yaml").write_text(MANIFEST.replace(container, "      resource: {action: get, flags: [pods]}\n"))
     code, _, err = command(place, "run", "r.yaml", "--runtime", "host")
     assert code == 2
     assert "'main' is of kind 'resource'" in err
