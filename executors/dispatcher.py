@@ -12,129 +12,34 @@ Trap: a round tells of a job's absence only if the job was accepted before the r
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from dflow_hpc.executors import batches
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.jobs import Act, Job, News, State, apply, tries_again
+from dflow_hpc.executors.questions import (
+    Cancel,
+    Ended,
+    Event,
+    Fetch,
+    LookUp,
+    Notice,
+    Question,
+    Round,
+    Started,
+    Submit,
+    Waits,
+)
+from dflow_hpc.executors.records import Leaf, Record, fold, note, note_batch, note_delivered, note_taken
 from dflow_hpc.executors.site import Batch, Look, Marker, NotBegun, NoTrace, Parcel, Refusal, Sighting, Taken, Verdict
 
-Record = dict[str, Any]
 _LIVE = frozenset({State.QUEUED, State.RUNNING, State.GONE, State.CANCELLING})
 _AWAITED = _LIVE | {State.SENT, State.UNCLEAR, State.UNSEEN}
 """States in which a marker may turn up."""
 _IN_ITS_QUEUE = _AWAITED
 _FETCHES = 5
 """Times that large outputs are asked for before it is given up."""
-
-
-@dataclass(frozen=True)
-class Waits:
-    """How long the broker waits, in seconds; tests shorten them."""
-
-    quiet: float = 0.3
-    """Without a new job before the ones that wait are sent."""
-    longest: float = 2.0
-    """That the oldest of them waits at most."""
-    look_up: float = 90.0
-    """Between two look-ups of a submission that left no trace."""
-    grace: float = 300.0
-    """For which a job may be absent without a marker."""
-    throttled: float = 30.0
-    """Before what the scheduler refused for now goes again."""
-    unreachable: float = 20.0
-    """Before a machine that did not answer is asked again."""
-    again: float = 10.0
-    """Before a question without a clear answer is put again."""
-    fast: float = 2.0
-    steady: float = 10.0
-    slowest: float = 120.0
-
-
-@dataclass(frozen=True)
-class Submit:
-    """Submit batches."""
-
-    batches: tuple[Batch, ...]
-
-
-@dataclass(frozen=True)
-class LookUp:
-    """Find out about submissions."""
-
-    batches: tuple[Batch, ...]
-
-
-@dataclass(frozen=True)
-class Round:
-    """Look at the queue, at markers, at history."""
-
-    at: float
-    live: tuple[tuple[Batch, str], ...]
-    tokens: tuple[str, ...]
-    gone: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """Bring large outputs."""
-
-    tokens: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """End jobs."""
-
-    items: tuple[tuple[Batch, str, tuple[int, ...]], ...]
-    tokens: tuple[str, ...]
-
-
-Question = Submit | LookUp | Round | Fetch | Cancel
-
-
-@dataclass
-class Leaf:
-    """A leaf and its attempts."""
-
-    key: str
-    jobs: list[Job] = field(default_factory=list)
-    delivered: int = 0
-    """The last attempt whose outcome is safe with who asked."""
-    parcel: Parcel | None = None
-    wanted: bool = False
-
-
-@dataclass(frozen=True)
-class Started:
-    """A leaf runs."""
-
-    key: str
-    at: float
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A leaf's outcome is known."""
-
-    key: str
-    job: Job
-    marker: Marker | None
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something that the user should know."""
-
-    text: str
-    key: str | None = None
-
-
-Event = Started | Ended | Notice
 
 
 class Dispatcher:
@@ -169,9 +74,6 @@ class Dispatcher:
         self.max_jobs = max_jobs
         self.max_array = max_array
         self.rhythm = batches.Rhythm(waits.fast, waits.steady, waits.slowest, jitter)
-        self.leaves: dict[str, Leaf] = {}
-        self.batches: dict[str, Batch] = {}
-        self._ids: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
         """Those that have not ended, by token."""
         self._markers: dict[str, Marker] = {}
@@ -218,7 +120,7 @@ class Dispatcher:
         leaf = self.leaves.get(key)
         if leaf is not None and leaf.jobs and leaf.delivered < leaf.jobs[-1].attempt:
             leaf.delivered = leaf.jobs[-1].attempt
-            self._append({"delivered": leaf.jobs[-1].token})
+            self._append(note_delivered(leaf.jobs[-1].token))
             self._markers.pop(leaf.jobs[-1].token, None)
 
     @property
@@ -290,7 +192,7 @@ class Dispatcher:
         made = batches.group(waiting, parcels, self._room(), self.max_array, now)
         for batch in made:
             self.batches[batch.id] = batch
-            self._append({"batch": dataclasses.asdict(batch)})
+            self._append(note_batch(batch))
             for index, token in enumerate(batch.tokens):
                 job = self._jobs[token]
                 job.batch, job.index = batch.id, index
@@ -375,7 +277,7 @@ class Dispatcher:
             if isinstance(verdict, Taken):
                 news = News.ACCEPTED
                 self._ids[batch.id] = verdict.id
-                self._append({"taken": batch.id, "id": verdict.id})
+                self._append(note_taken(batch.id, verdict.id))
             elif isinstance(verdict, Refusal):
                 failure, reason = verdict.failure, verdict.text
                 news = News.THROTTLED if failure is FailureClass.THROTTLED else News.REFUSED
@@ -474,7 +376,7 @@ class Dispatcher:
         job = Job(f"{leaf.key}-{number}", since=now)
         leaf.jobs.append(job)
         self._jobs[job.token] = job
-        self._note(job)
+        self._append(note(job))
 
     def _parcel(self, job: Job) -> Parcel | None:
         leaf = self.leaves.get(job.key)
@@ -495,7 +397,7 @@ class Dispatcher:
         before = job.state
         act = apply(job, news, now, failure, reason)
         if job.state is not before or news is News.CANCEL:
-            self._note(job)
+            self._append(note(job))
         if act is Act.LOOK_UP:
             self._look_ups.add(job.batch)
         elif act is Act.FETCH:
@@ -508,15 +410,6 @@ class Dispatcher:
             self.events.append(Started(job.key, now))
         elif act is Act.DELIVER:
             self._finish(job, now)
-
-    def _note(self, job: Job) -> None:
-        record = {"token": job.token, "state": job.state.name, "since": job.since}
-        for name in ("batch", "index", "id", "word", "node", "started", "reason", "unwanted"):
-            if value := getattr(job, name):
-                record[name] = value
-        if job.failure is not None:
-            record["failure"] = job.failure.value
-        self._append({"job": record})
 
     def _finish(self, job: Job, now: float) -> None:
         del self._jobs[job.token]
@@ -554,17 +447,8 @@ class Dispatcher:
     # After a restart
 
     def _recover(self, records: Iterable[Record], now: float) -> None:
-        for record in records:
-            if "job" in record:
-                self._restore(record["job"])
-            elif "batch" in record:
-                fields = record["batch"]
-                self.batches[fields["id"]] = Batch(**{**fields, "tokens": tuple(fields["tokens"])})
-            elif "taken" in record:
-                self._ids[record["taken"]] = record["id"]
-            elif "delivered" in record:
-                key, _, number = record["delivered"].rpartition("-")
-                self.leaves[key].delivered = int(number)
+        known = fold(records)
+        self.leaves, self.batches, self._ids = known.leaves, known.batches, known.ids
         for leaf in self.leaves.values():
             for job in leaf.jobs:
                 if job.state is not State.ENDED:
@@ -578,17 +462,6 @@ class Dispatcher:
                 self._read_again(job, now)
             elif job.state is State.CANCELLING:
                 self._cancels.add(job.token)
-
-    def _restore(self, record: Record) -> None:
-        fields = {**record, "state": State[record["state"]]}
-        if "failure" in fields:
-            fields["failure"] = FailureClass(fields["failure"])
-        job = Job(**fields)
-        leaf = self.leaves.setdefault(job.key, Leaf(job.key))
-        if leaf.jobs and leaf.jobs[-1].token == job.token:
-            leaf.jobs[-1] = job
-        else:
-            leaf.jobs.append(job)
 
 
 def _without_trace(job: Job, grace: float) -> str:

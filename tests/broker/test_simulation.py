@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import HostUnreachable
-from dflow_hpc.executors import dispatcher as d
+from dflow_hpc.executors import questions as q
+from dflow_hpc.executors.dispatcher import Dispatcher
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.machine import Resources
 from dflow_hpc.executors.site import Parcel
@@ -35,8 +36,8 @@ class Client:
     def start(self):
         self.unwritten = []
         self.in_flight = []
-        self.dispatcher = d.Dispatcher(
-            d.Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_jobs=5, max_array=3
+        self.dispatcher = Dispatcher(
+            q.Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_jobs=5, max_array=3
         )
         for key in self.keys:
             if key in self.results:
@@ -57,13 +58,13 @@ class Client:
         """Ask the world; any reply may be lost, and so may the client."""
         world, dispatcher = self.world, self.dispatcher
         try:
-            if isinstance(question, d.Submit):
+            if isinstance(question, q.Submit):
                 answer = world.submit(question.batches, {})
-            elif isinstance(question, d.LookUp):
+            elif isinstance(question, q.LookUp):
                 answer = world.look_up(question.batches)
-            elif isinstance(question, d.Round):
+            elif isinstance(question, q.Round):
                 answer = world.look(question.live, dict.fromkeys(question.tokens), question.gone)
-            elif isinstance(question, d.Fetch):
+            elif isinstance(question, q.Fetch):
                 answer = world.fetch({token: Path() for token in question.tokens})
             else:
                 answer = world.cancel(question.items)
@@ -72,18 +73,18 @@ class Client:
             return
         if world.chance(0.03):
             self.kill()
-        elif isinstance(question, d.Submit | d.LookUp):
+        elif isinstance(question, q.Submit | q.LookUp):
             dispatcher.submitted(question, answer, world.now)
-        elif isinstance(question, d.Round):
+        elif isinstance(question, q.Round):
             dispatcher.looked(question, answer, world.now)
-        elif isinstance(question, d.Fetch):
+        elif isinstance(question, q.Fetch):
             dispatcher.fetched(question, answer, world.now)
         else:
             dispatcher.cancelled(question, world.now)
 
     def take_events(self):
         for event in self.dispatcher.events:
-            if isinstance(event, d.Ended):
+            if isinstance(event, q.Ended):
                 self.accept(event)
                 if self.world.chance(0.03):
                     self.kill()

@@ -1,0 +1,273 @@
+"""The broker of one machine: it puts the dispatcher's questions to the site in threads, and brings back the answers.
+
+One a run and machine. ``run`` awaits one leaf; the rest is one loop: ask the dispatcher what is due, put each question
+in a thread, sleep until an answer, a new leaf or the time comes. The journal lies in the run's directory: a broker
+made on a journal of a dead one joins the jobs that live.
+
+Not here: what to ask and what it means (``dispatcher.py``), how (``remote.py``), what a leaf is (the engine's).
+
+Trap: cancelling the task that awaits ``run`` cancels the job, and waits until the scheduler agrees, unless ``leave``
+was called: then the jobs live on for the next session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dflow_hpc.errors import DflowError, ExecutorError, HostUnreachable
+from dflow_hpc.executors import questions as q
+from dflow_hpc.executors.dispatcher import Dispatcher
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.jobs import State
+from dflow_hpc.executors.journal import Journal
+from dflow_hpc.executors.records import Leaf
+from dflow_hpc.executors.site import Parcel, Refusal, Site
+
+_THREADS = 5
+"""One for each kind of question."""
+
+
+@dataclass
+class _Waiter:
+    done: asyncio.Future[q.Ended]
+    on_running: Callable[[], None]
+    on_notice: Callable[[str], None]
+    running: bool = False
+
+
+class Broker:
+    """Runs leaves as jobs of one machine.
+
+    Args:
+        name: The machine's, for messages.
+        site: The machine.
+        journal: Its journal; made when it is not there.
+        waits: How long to wait for what.
+        max_jobs: Jobs that the machine may have at once.
+        say: Called with what the user should know and belongs to no leaf.
+        clock: The time, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        journal: Path,
+        *,
+        waits: q.Waits | None = None,
+        max_jobs: int | None = None,
+        say: Callable[[str], None] = lambda _text: None,
+        clock: Callable[[], float] = time.time,
+    ):
+        self.name = name
+        self._site = site
+        self._say = say
+        self._clock = clock
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        self._journal = Journal(journal)
+        self.dispatcher = Dispatcher(
+            waits or q.Waits(),
+            self._journal.records,
+            self._journal.append,
+            self._journal.flush,
+            clock(),
+            max_jobs=max_jobs,
+            jitter=random.random,
+        )
+        self._journal.records.clear()
+        self._waiters: dict[str, _Waiter] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"machine-{name}")
+        self._flying: set[asyncio.Task[None]] = set()
+        self._poke = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._leaving = False
+
+    async def run(
+        self, parcel: Parcel, on_running: Callable[[], None], on_notice: Callable[[str], None] = lambda _text: None
+    ) -> q.Ended:
+        """Run a leaf to its end, or join the job of it that lives.
+
+        The caller calls ``delivered`` once the outcome is safe.
+
+        Args:
+            parcel: What it takes along.
+            on_running: Called when it really starts.
+            on_notice: Called with what the user should know about it.
+
+        Raises:
+            ExecutorError: The broker itself broke.
+        """
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), on_running, on_notice)
+        self._waiters[parcel.key] = waiter
+        self.dispatcher.want(parcel, self._clock())
+        self._wake()
+        try:
+            return await asyncio.shield(waiter.done)
+        except asyncio.CancelledError:
+            if not self._leaving:
+                self.drop(parcel.key)
+                await _until_done(waiter.done)
+                self.delivered(parcel.key)
+            raise
+        finally:
+            del self._waiters[parcel.key]
+
+    def drop(self, key: str) -> None:
+        """Cancel a leaf's job; ``run`` returns when the scheduler agrees."""
+        self.dispatcher.drop(key, self._clock())
+        self._wake()
+
+    def delivered(self, key: str) -> None:
+        """Note that the outcome of a leaf is safe: the machine may forget it."""
+        fault("broker.before-delivered")
+        leaf = self.dispatcher.leaves.get(key)
+        if leaf is None or not leaf.jobs:
+            return
+        token = leaf.jobs[-1].token
+        self.dispatcher.delivered(key)
+        if self._journal.flush():
+            self._site.forget([token])
+
+    def leave(self) -> None:
+        """Let the jobs live on: what awaits ``run`` is going to be cancelled, and the jobs are not."""
+        self._leaving = True
+
+    async def close(self) -> None:
+        """Stop asking. Cancel what awaits ``run`` first."""
+        self._leaving = True
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop_task
+        await asyncio.gather(*self._flying, return_exceptions=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._journal.close()
+
+    # The loop
+
+    def _wake(self) -> None:
+        if self._loop_task is None:
+            self._loop_task = asyncio.create_task(self._work())
+        self._poke.set()
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                self._poke.clear()
+                for question in self.dispatcher.next(self._clock()):
+                    task = asyncio.create_task(self._put(question))
+                    self._flying.add(task)
+                    task.add_done_callback(self._flying.discard)
+                self._take_events()
+                self._journal.flush()
+                wake = self.dispatcher.wake(self._clock())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._poke.wait(), None if wake is None else max(0.01, wake - self._clock()))
+        except Exception as error:
+            self._break(error)
+            raise
+
+    async def _put(self, question: q.Question) -> None:
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
+            self._take(question, answer)
+        except HostUnreachable as error:
+            self.dispatcher.unreachable(question, str(error), self._clock())
+        except DflowError as error:
+            self._refused(question, error)
+        except Exception as error:
+            self._break(error)
+            raise
+        finally:
+            self._poke.set()
+
+    def _ask(self, question: q.Question) -> Any:
+        kind = type(question).__name__.lower()
+        fault(f"broker.{kind}.before")
+        answer = self._call(question)
+        fault(f"broker.{kind}.after")
+        return answer
+
+    def _call(self, question: q.Question) -> Any:
+        if isinstance(question, q.Submit):
+            parcels = {token: self._parcel(token) for batch in question.batches for token in batch.tokens}
+            return self._site.submit(question.batches, parcels)
+        if isinstance(question, q.LookUp):
+            return self._site.look_up(question.batches)
+        if isinstance(question, q.Round):
+            roots = {token: self._parcel(token).root for token in question.tokens}
+            return self._site.look(question.live, roots, question.gone)
+        if isinstance(question, q.Fetch):
+            return self._site.fetch({token: self._parcel(token).root for token in question.tokens})
+        return self._site.cancel(question.items)
+
+    def _parcel(self, token: str) -> Parcel:
+        parcel = self.dispatcher.leaves[token.rpartition("-")[0]].parcel
+        assert parcel is not None  # noqa: S101  a job without one is in no question
+        return parcel
+
+    def _take(self, question: q.Question, answer: Any) -> None:
+        now = self._clock()
+        if isinstance(question, q.Submit | q.LookUp):
+            self.dispatcher.submitted(question, answer, now)
+        elif isinstance(question, q.Round):
+            self.dispatcher.looked(question, answer, now)
+        elif isinstance(question, q.Fetch):
+            self.dispatcher.fetched(question, answer, now)
+        else:
+            self.dispatcher.cancelled(question, now)
+
+    def _refused(self, question: q.Question, error: DflowError) -> None:
+        """Deal with what waiting will not mend: a wrong profile, an unknown host key, a refused login."""
+        known = any(leaf.jobs and leaf.jobs[-1].state not in (State.NEW, State.SENT) for leaf in self._open())
+        if isinstance(question, q.Submit) and (not known or not isinstance(error, ExecutorError)):
+            refusal = Refusal(FailureClass.CONFIG, str(error))
+            self.dispatcher.submitted(question, {batch.id: refusal for batch in question.batches}, self._clock())
+        else:  # jobs live there: they wait until the user has mended it
+            self.dispatcher.unreachable(question, str(error), self._clock())
+
+    def _open(self) -> list[Leaf]:
+        return [
+            leaf for leaf in self.dispatcher.leaves.values() if leaf.jobs and leaf.jobs[-1].state is not State.ENDED
+        ]
+
+    def _take_events(self) -> None:
+        events, self.dispatcher.events = self.dispatcher.events, []
+        for event in events:
+            waiter = self._waiters.get(getattr(event, "key", None) or "")
+            if isinstance(event, q.Notice):
+                if waiter is not None:
+                    waiter.on_notice(event.text)
+                else:
+                    self._say(f"machine {self.name}: {event.text}")
+            elif waiter is None:
+                continue
+            elif isinstance(event, q.Started):
+                if not waiter.running:
+                    waiter.running = True
+                    waiter.on_running()
+            elif not waiter.done.done():
+                waiter.done.set_result(event)
+
+    def _break(self, error: Exception) -> None:
+        broken = ExecutorError(f"the broker of machine {self.name!r} broke: {type(error).__name__}: {error}")
+        broken.__cause__ = error
+        for waiter in self._waiters.values():
+            if not waiter.done.done():
+                waiter.done.set_exception(broken)
+
+
+async def _until_done(done: asyncio.Future[q.Ended]) -> None:
+    """Wait for a job's end although this task is being cancelled, perhaps more than once."""
+    while not done.done():
+        with contextlib.suppress(asyncio.CancelledError, ExecutorError):
+            await asyncio.shield(done)

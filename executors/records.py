@@ -1,0 +1,94 @@
+"""The records of a broker's journal: how each change is noted, and what all of them say together.
+
+Trap: a record may be the last one that was written. Each stands for itself: a job's holds all that is known of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.jobs import Job, State
+from dflow_hpc.executors.site import Batch, Parcel
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Leaf:
+    """A leaf and its attempts."""
+
+    key: str
+    jobs: list[Job] = field(default_factory=list)
+    delivered: int = 0
+    """The last attempt whose outcome is safe with who asked."""
+    parcel: Parcel | None = None
+    wanted: bool = False
+
+
+@dataclass
+class Known:
+    """What the records of a journal say."""
+
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    """The scheduler's ids, by batch."""
+
+
+def note(job: Job) -> Record:
+    """Return the record of a job as it is now."""
+    record: Record = {"token": job.token, "state": job.state.name, "since": job.since}
+    for name in ("batch", "index", "id", "word", "node", "started", "reason", "unwanted"):
+        if value := getattr(job, name):
+            record[name] = value
+    if job.failure is not None:
+        record["failure"] = job.failure.value
+    return {"job": record}
+
+
+def note_batch(batch: Batch) -> Record:
+    """Return the record of a batch that is going to be sent."""
+    return {"batch": dataclasses.asdict(batch)}
+
+
+def note_taken(batch: str, id: str) -> Record:
+    """Return the record of the id that the scheduler gave a batch."""
+    return {"taken": batch, "id": id}
+
+
+def note_delivered(token: str) -> Record:
+    """Return the record of an attempt whose outcome is safe with who asked."""
+    return {"delivered": token}
+
+
+def fold(records: Iterable[Record]) -> Known:
+    """Return what records say together."""
+    known = Known()
+    for record in records:
+        if "job" in record:
+            job = _job(record["job"])
+            jobs = known.leaves.setdefault(job.key, Leaf(job.key)).jobs
+            if jobs and jobs[-1].token == job.token:
+                jobs[-1] = job
+            else:
+                jobs.append(job)
+        elif "batch" in record:
+            fields = record["batch"]
+            known.batches[fields["id"]] = Batch(**{**fields, "tokens": tuple(fields["tokens"])})
+        elif "taken" in record:
+            known.ids[record["taken"]] = record["id"]
+        elif "delivered" in record:
+            key, _, number = record["delivered"].rpartition("-")
+            known.leaves[key].delivered = int(number)
+    return known
+
+
+def _job(record: Record) -> Job:
+    fields = {**record, "state": State[record["state"]]}
+    if "failure" in fields:
+        fields["failure"] = FailureClass(fields["failure"])
+    return Job(**fields)
