@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import uuid
 from pathlib import Path
@@ -31,6 +32,22 @@ from dflow_hpc.storage.local import LocalStore
 from dflow_hpc.storage.store import Store, store_for
 
 Tree = Union[PathLike, List[Any], Set[Any], Dict[str, Any]]
+
+_UPLOAD = re.compile(r"upload/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_uploads: Dict[str, LocalStore] = {}
+"""Where this process has uploaded what: the working directory, and the store with it, may change until a submission."""
+
+
+def bring_uploads(store: LocalStore, text: str) -> None:
+    """Copy what a text names of this process's uploads into a store that has it not.
+
+    Args:
+        store: The store of a run.
+        text: The run's manifest, and whatever else holds keys.
+    """
+    for key in sorted(set(_UPLOAD.findall(text)) & set(_uploads)):
+        if not store.exists(key):
+            store.put(_uploads[key].path_of(key), key)
 
 
 def upload_artifact(
@@ -67,6 +84,7 @@ def upload_artifact(
         catalog.write(tree, entries)
         if isinstance(store, LocalStore):
             artifact: S3Artifact = LocalArtifact(store.path_of(key), key)
+            _uploads[key] = store
         else:
             key = store.full_key(key) + (".tgz" if archive == "tar" else "")
             artifact = S3Artifact(key)

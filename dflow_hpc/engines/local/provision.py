@@ -26,6 +26,8 @@ from dflow_hpc.engines.local.state import RunState, to_run_again
 from dflow_hpc.engines.local.workers import end_leftovers
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.journal import Journal
+from dflow_hpc.storage.local import LocalStore
+from dflow_hpc.storage.transfer import bring_uploads
 
 _KEPT_SETTINGS = (
     "debug_artifact_dir",
@@ -79,6 +81,8 @@ def new_run(
             write_atomic(run.resources_file, json.dumps(list(resources)))
         if outputs := outputs_by_key(reuse):
             write_atomic(run.reused_file, json.dumps(outputs))
+        uploads = LocalStore(base, config["debug_artifact_dir"])
+        bring_uploads(uploads, json.dumps([compiled.manifest, outputs]))
         run.write_workflow(compiled.manifest)
     except BaseException:
         remove_tree(run.path)
