@@ -55,6 +55,12 @@ def fork_and_return():
     pid = os.fork()
     if pid == 0: os._exit(0)
     os.waitpid(pid, 0)
+def fork_and_end():
+    for _ in range(200):
+        pid = os.fork()
+        if pid == 0: time.sleep(1000); os._exit(0)
+        os.kill(pid, signal.SIGTERM)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGTERM: return "another end"
 def pool():
     with multiprocessing.Pool(2) as p: a = p.map(abs, [-1, 2])
     with multiprocessing.get_context("spawn").Pool(1) as p: b = p.map(abs, [-3])

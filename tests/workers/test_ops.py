@@ -99,6 +99,11 @@ def test_unusual_but_fine(kit, what):
     assert (outcome.phase, outcome.notices) == ("Succeeded", [])
 
 
+def test_what_an_op_forks_can_be_ended_at_any_instant(kit):
+    outcome, _ = kit.do("fork_and_end")
+    assert outcome.outputs["parameters"][0]["value"] == ""
+
+
 def test_multiprocessing_works_in_a_leaf(kit):
     outcome, log = kit.do("pool")
     assert outcome.outputs["parameters"][0]["value"] == "[1, 2, 3]", log

@@ -110,6 +110,28 @@ def on_terminate(_number: int, _frame: object) -> None:
     raise Ended(128 + signal.SIGTERM)
 
 
+def _hold_back() -> None:
+    if _current is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _release() -> None:
+    if _current is not None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def _release_child() -> None:
+    if _current is not None and signal.getsignal(signal.SIGTERM) is on_terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release()
+
+
+# A process that an OP forks must die of SIGTERM as any other does. A handler in Python would lose the signal where it
+# comes just before a system call that blocks, or while the fork is under way; and whoever ends a pool of workers
+# (multiprocessing does it so) would wait for ever.
+os.register_at_fork(before=_hold_back, after_in_parent=_release, after_in_child=_release_child)
+
+
 def main(line: bytes, settings: dict[str, Any]) -> NoReturn:
     """Run the leaf of which ``line`` is the spec, as JSON, in this process, and end it."""
     code = NO_RECORD
