@@ -100,12 +100,13 @@ def _gather(name: str, prefix: str, new_prefix: str, members: List[Tuple[Any, Li
     """Copy the files of some slices of an artifact to its new key, with a catalogue of them."""
     from dflow_hpc.op import catalog
     from dflow_hpc.storage.store import store_for
-    from dflow_hpc.storage.transfer import catalog_of_artifact
+    from dflow_hpc.storage.transfer import bring_uploads, catalog_of_artifact
 
     store = store_for()
     found: Dict[Tuple[str, Any], str] = {}
     for member, orders in members:
         key = _key(member.outputs.artifacts[name])
+        bring_uploads(store, key)
         own = key == f"{prefix}/{name}"  # otherwise the author has given it another artifact
         wanted: Set[Any] = set(orders)
         for item in catalog_of_artifact({"s3": {"key": key}}):

@@ -19,7 +19,7 @@ import re
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from dflow_hpc.config import config
 from dflow_hpc.errors import StorageError
@@ -38,15 +38,15 @@ _uploads: Dict[str, LocalStore] = {}
 """Where this process has uploaded what: the working directory, and the store with it, may change until a submission."""
 
 
-def bring_uploads(store: LocalStore, text: str) -> None:
-    """Copy what a text names of this process's uploads into a store that has it not.
+def bring_uploads(store: Store, text: str) -> None:
+    """Copy what a text names of this process's uploads into a local store that has it not.
 
     Args:
         store: The store of a run.
         text: The run's manifest, and whatever else holds keys.
     """
     for key in sorted(set(_UPLOAD.findall(text)) & set(_uploads)):
-        if not store.exists(key):
+        if isinstance(store, LocalStore) and not store.exists(key):
             store.put(_uploads[key].path_of(key), key)
 
 
@@ -176,9 +176,8 @@ def download_artifact(
     if isinstance(artifact, CustomArtifact):
         artifact.download("artifact", str(target))
         return [str(target)]
-    key = key_of(artifact)
+    store, key = _holder(artifact, settings)
     part = getattr(artifact, "slice", None) if slice is None else slice
-    store = store_for(**settings)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as room:
         tree = Path(room) / (os.path.basename((sub_path or "").rstrip("/")) or _file_name(artifact, key))
         how = config["debug_copy_method"] or "copy"
@@ -278,6 +277,14 @@ def _file_name(artifact: Any, key: str) -> str:
     return name[: -len(".tgz")] if not path and name.endswith(".tgz") else name
 
 
+def _holder(artifact: Any, settings: Mapping[str, Any]) -> Tuple[Store, str]:
+    """Return the store that has an artifact, and its key there."""
+    store, key = store_for(**settings), key_of(artifact)
+    if key in _uploads and isinstance(store, LocalStore) and not store.exists(key):
+        store = _uploads[key]
+    return store, key
+
+
 def _catalogue(store: Store, key: str) -> List[Entry]:
     """Return the catalogue of an artifact, fetching as little of it as its archive allows."""
     directory = catalog.directory_name()
@@ -297,7 +304,7 @@ def catalog_of_artifact(art: Any, **settings: Any) -> List[Dict[str, Any]]:
         art: An artifact that was uploaded or is a step's result.
         **settings: Replace settings of ``s3_config``.
     """
-    entries = _catalogue(store_for(**settings), key_of(art))
+    entries = _catalogue(*_holder(art, settings))
     return [{"dflow_list_item": entry.path, "order": entry.order} for entry in entries]
 
 
@@ -308,7 +315,7 @@ def path_object_of_artifact(art: Any, **settings: Any) -> Any:
         art: An artifact that was uploaded or is a step's result.
         **settings: Replace settings of ``s3_config``.
     """
-    return catalog.assemble(_catalogue(store_for(**settings), key_of(art)))
+    return catalog.assemble(_catalogue(*_holder(art, settings)))
 
 
 def path_list_of_artifact(art: Any, **settings: Any) -> List[Optional[str]]:
