@@ -96,7 +96,7 @@ class Gathered:
 
     def all_notices(self) -> tuple[str, ...]:
         """Return what the author should know, one line each."""
-        lines = list(self.notices)
+        lines = list(dict.fromkeys(self.notices))  # several OPs lead to one module
         advice = "Pass such data as artifacts (upload_artifact), or"
         if self._left:
             names = [f"{path} ({size / 2**20:.1f} MiB)" for path, size in sorted(self._left.items())]

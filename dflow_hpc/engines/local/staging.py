@@ -151,7 +151,7 @@ class Inputs:
                 return (
                     f"the input artifact '{name}' was changed in place: {', '.join(found[:5])}. Its files are shared "
                     "with the record of the step that made them; declare `Artifact(..., writable=True)` to get a "
-                    "copy that may be changed"
+                    "copy that may be changed, or give all OPs copies: DFLOW_DEBUG_COPY_METHOD=copy"
                 )
         return ""
 
