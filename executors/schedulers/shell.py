@@ -91,9 +91,9 @@ dfh_one() {
     if ! dfh_cancelled "$1"; then
         timeout -k 10 "$dfh_limit" sh "$0" member "$1" </dev/null >>"$dfh_out" 2>&1
         dfh_rc=$?
-        # What it left behind runs in the group that timeout made.
+        # What it left behind runs in the group that timeout made. (dash takes a group only after -s.)
         { read -r dfh_line <"$DFH_STATE/pid.$1"; } 2>/dev/null && set -- "$1" $dfh_line
-        [ $# -eq 1 ] || kill -KILL -- "-$6" 2>/dev/null
+        [ $# -eq 1 ] || kill -s KILL -- "-$6" 2>/dev/null
     fi
     dfh_ended=$(date +%s)
     case $dfh_rc in 124|137)
@@ -212,7 +212,7 @@ _CANCEL = """\
 dfh_end() {
     { read -r dfh_line <"$1"; } 2>/dev/null || return 0
     set -- $dfh_line
-    if dfh_lives "$@"; then kill -TERM "$5" 2>/dev/null || kill -TERM -- "-$5" 2>/dev/null; fi
+    if dfh_lives "$@"; then kill -s TERM "$5" 2>/dev/null || kill -s TERM -- "-$5" 2>/dev/null; fi
     return 0
 }
 dfh_cancel() {

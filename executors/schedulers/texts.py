@@ -115,7 +115,7 @@ def warning(resources: Resources, warn: int | None) -> list[str]:
     if not warn or not resources.time:
         return []
     pause = max(seconds(resources.time) - warn, 1)
-    return [f"( sleep {pause}; kill -USR2 $$ ) </dev/null >/dev/null 2>&1 &"]
+    return [f"( sleep {pause}; kill -s USR2 $$ ) </dev/null >/dev/null 2>&1 &"]
 
 
 def lots(ids: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -36,11 +36,11 @@ def call(file: str, command: str, number: int = 0) -> Call:
 
 
 def _streams(text: str) -> tuple[str, str]:
-    text = text.replace("\n[no newline at end]\n", "")
+    text = text.replace("\n[no newline at end]\n", "\0\n")
     if re.match(r"--- std(out|err)\n", text):
         parts = re.split(r"^--- (std(?:out|err))\n", text, flags=re.MULTILINE)
         said = dict(zip(parts[1::2], parts[2::2], strict=True))
-        return said.get("stdout", ""), said.get("stderr", "")
+        return tuple(said.get(name, "").replace("\0\n", "") for name in ("stdout", "stderr"))
     own = re.compile(
         r"(sbatch|scancel|sacct|qsub|qstat|qdel|slurm_load_jobs error|usage): ?|Slurm accounting|\t\[| {7}qsub"
     )

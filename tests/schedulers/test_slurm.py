@@ -406,9 +406,9 @@ SLURM_VERSION           = 22.05.8
 
 
 PIECES = st.sampled_from(
-    ["JOBID|STATE", "JobID|State|Submit", "\n", "|", "1_[", "0-9", "]", "%", ":", "RUNNING", "CANCELLED by 0"]
-    + ["CLUSTER: ", "7", "Unknown", "²", "\x00", "2026-13-45T99:00:00"]
-)
+    ["JOBID|STATE", "JobID|State|Submit", "\n", "|", "1_[", "0-9", "]", "%", ":", "RUNNING", "CANCELLED by 0",
+     "CLUSTER: ", "7", "Unknown", "²", "\x00", "2026-13-45T99:00:00"]
+)  # fmt: skip
 
 
 @given(st.integers(0, 255), st.lists(PIECES | st.text(max_size=5)).map("".join), st.text(max_size=20))

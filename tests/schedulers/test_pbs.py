@@ -1,0 +1,415 @@
+"""PBS and Torque: scripts as texts, every recorded answer, and whole lives on the fake."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.schedulers import Accepted, JobScript, Phase, Refused, SchedulerSilent, Unclear, get
+from tests.schedulers import fakes, samples
+
+PBS, TORQUE = get("pbs"), get("torque")
+JOB = JobScript(
+    name="2bc-1.train",
+    comment="flow-x/train the model",
+    directory="/scratch/me/a b",
+    resources=Resources(),
+    body="exec ./member\n",
+)
+FULL = Resources(
+    queue="gpuq", account="p 123", nodes=2, tasks=4, cpus=8, gpus=2, memory="1.5GB", time="36h30s",
+    extra=("-l place=scatter", "#PBS -P proj"),
+)  # fmt: skip
+SESSION, STATES = "openpbs-client-session.txt", "openpbs-states.txt"
+
+
+def test_script_of_one_job():
+    assert PBS.script(JOB) == (
+        "#!/bin/sh\n"
+        "#PBS -N j2bc-1.train\n"
+        "#PBS -S /bin/sh\n"
+        "#PBS -j oe\n"
+        "#PBS -l select=1:ncpus=1:mpiprocs=1\n"
+        "#PBS -o job.out\n"
+        "#PBS -r n\n"
+        "#PBS -v DFH_TOKEN=2bc-1\n"
+        "# flow-x/train the model\n"
+        "DFH_INDEX=0 DFH_JOB_ID=${PBS_JOBID%%.*}\n"
+        "export DFH_INDEX DFH_JOB_ID DFH_TOKEN\n"
+        "cd '/scratch/me/a b' || exit 1\n"
+        "exec ./member\n"
+    )
+
+
+def test_script_of_an_array_with_all_resources():
+    job = dataclasses.replace(JOB, resources=FULL, members=200, at_once=16, warn=120)
+    assert PBS.script(job) == (
+        "#!/bin/sh\n"
+        '#PBS -A "p 123"\n'
+        "#PBS -J 0-199%16\n"
+        "#PBS -N j2bc-1.train\n"
+        "#PBS -S /bin/sh\n"
+        "#PBS -j oe\n"
+        "#PBS -l select=2:ncpus=32:mpiprocs=4:ngpus=2:mem=1536mb\n"
+        "#PBS -l walltime=36:00:30\n"
+        "#PBS -o job.^array_index^.out\n"
+        "#PBS -q gpuq\n"
+        "#PBS -v DFH_TOKEN=2bc-1\n"
+        "#PBS -l place=scatter\n"
+        "#PBS -P proj\n"
+        "# flow-x/train the model\n"
+        "DFH_INDEX=$PBS_ARRAY_INDEX DFH_JOB_ID=${PBS_JOBID%%.*}\n"
+        "export DFH_INDEX DFH_JOB_ID DFH_TOKEN\n"
+        "cd '/scratch/me/a b' || exit 1\n"
+        "( sleep 129510; kill -s USR2 $$ ) </dev/null >/dev/null 2>&1 &\n"
+        "exec ./member\n"
+    )
+
+
+def test_torques_dialect():
+    job = dataclasses.replace(JOB, resources=dataclasses.replace(FULL, qos="high", extra=()), members=4, at_once=2)
+    lines = TORQUE.script(job).splitlines()
+    assert [line for line in lines if line.startswith(("#PBS -l", "#PBS -t", "#PBS -N", "#PBS -r"))] == [
+        "#PBS -N j2bc-1.train",
+        "#PBS -l mem=3gb",  # of the whole job
+        "#PBS -l nodes=2:ppn=32:gpus=2",
+        "#PBS -l qos=high",
+        "#PBS -l walltime=36:00:30",
+        "#PBS -r n",
+        "#PBS -t 0-3%2",
+    ]
+    assert "DFH_INDEX=$PBS_ARRAYID DFH_JOB_ID=${PBS_JOBID%%.*}" in lines
+    assert TORQUE.job_name("abcdefghijklmnopqrstuvwxyz-1.step") == "abcdefghijklmno"
+    assert TORQUE.output(3) == "job.out-3"
+
+
+def test_reruns_are_opted_in_and_qos_is_no_option():
+    text = PBS.script(dataclasses.replace(JOB, resources=Resources(extra=("-r y",))))
+    assert "-r n" not in text
+    with pytest.raises(ConfigError, match="PBS has no such option"):
+        PBS.script(dataclasses.replace(JOB, resources=Resources(qos="high")))
+
+
+@given(st.text(), st.text())
+def test_any_step_and_comment_stay_within_their_lines(step, comment):
+    text = PBS.script(dataclasses.replace(JOB, name=f"abc-1.{step}", comment=comment))
+    before, after = PBS.script(JOB).splitlines(), text.splitlines()
+    assert len(after) == len(before)
+    assert [new for new, old in zip(after, before, strict=True) if new != old and not new.startswith("# ")] == [
+        f"#PBS -N {PBS.job_name(f'abc-1.{step}')}",
+        "#PBS -v DFH_TOKEN=abc-1",
+    ]
+
+
+# --- submissions ----------------------------------------------------------------------------------------------------
+
+
+def test_every_recorded_submission():
+    answers = [call for file in (SESSION, STATES) for call in samples.calls(file) if "qsub " in call.command]
+    assert len(answers) > 30
+    for call in answers:
+        answer = PBS.submitted(call.rc, call.out, call.err)
+        if call.rc == 0:
+            assert answer == Accepted(call.out.strip().removesuffix(".pbs-login"))
+        else:
+            assert answer == Refused(FailureClass.CONFIG, call.err.strip()), call
+
+
+@pytest.mark.parametrize(
+    ("rc", "err", "expected"),
+    [
+        (0, "", Unclear),
+        (255, "", Unclear),
+        (162, "Connection refused\nqsub: cannot connect to server pbs-login (errno=15010)\n", Unclear),
+        (1, "qsub: End of File\n", Unclear),
+        (143, "", Unclear),
+        (127, "sh: 1: qsub: not found\n", FailureClass.CONFIG),
+        (188, "qsub: would exceed queue generic's per-user limit of jobs in 'Q' state\n", FailureClass.THROTTLED),
+        (182, "qsub: Maximum number of jobs already in queue\n", FailureClass.THROTTLED),
+        (170, "qsub: Queue is not enabled\n", FailureClass.THROTTLED),
+        (1, "qsub: Bad UID for job execution\n", FailureClass.CONFIG),
+    ],
+)
+def test_what_an_answer_to_a_submission_means(rc, err, expected):
+    answer = PBS.submitted(rc, "", err)
+    if isinstance(expected, FailureClass):
+        assert isinstance(answer, Refused)
+        assert answer.failure is expected
+    else:
+        assert isinstance(answer, expected)
+
+
+# --- the queue ------------------------------------------------------------------------------------------------------
+
+
+def test_every_recorded_table():
+    for file in (SESSION, STATES):
+        for call in samples.calls(file, "qstat"):
+            if "-f" in call.command or any(word in call.command for word in ("-Q", "-q", "-B")) or call.rc:
+                continue
+            states = PBS.read_queue(call.rc, call.out, call.err)
+            rows = [line for line in call.out.splitlines() if line[:1].isdigit()]
+            assert len(states) == len(rows), call.command
+            assert all(state.known for state in states)
+
+
+def test_recorded_members():
+    call = samples.call(SESSION, "qstat -t")
+    states = {state.id: state for state in PBS.read_queue(0, call.out, "")}
+    assert (states["19[]"].phase, states["19[]"].index, states["19[]"].word) == (Phase.RUNNING, None, "B")
+    member = states["19[4]"]
+    assert (member.job, member.index, member.phase, member.name) == ("19[]", 4, Phase.PENDING, "")
+    assert states["19[0]"].phase is Phase.ENDED
+    assert states["19[0]"].exit_code is None
+    assert states["16"].job == "16"
+    wide = samples.call(SESSION, "qstat -u hpc -t -n -1 -w")
+    assert {state.id for state in PBS.read_queue(0, wide.out, "")} == {key for key in states if not key.endswith("[]")}
+
+
+def test_cut_ids_unknown_words_and_silence():
+    rows = "1234567[12345]*  u  q  n  1 1 1 -- -- Q --\n12345678[12345* u  q  n  1 1 1 -- -- Q --\n9.s n u 0 Z q\n"
+    cut, strange = PBS.read_queue(0, rows, "")
+    assert (cut.id, cut.job) == ("1234567[12345]", "1234567[]")
+    assert (strange.phase, strange.known, strange.word) == (Phase.RUNNING, False, "Z")
+    down = samples.call(SESSION, "PBS_DEFAULT=nosuchhost qstat")
+    with pytest.raises(SchedulerSilent, match="rc 255"):
+        PBS.read_queue(down.rc, down.out, down.err)
+    assert PBS.read_queue(0, "", "") == []
+
+
+# --- details --------------------------------------------------------------------------------------------------------
+
+
+def ended(number):
+    call = samples.call(STATES, f"qstat -x -f -F json {number}.pbs-login")
+    (state,) = PBS.read_history(call.rc, call.out, call.err)
+    return state.word, state.exit_code, state.signal, state.failure
+
+
+def test_recorded_ends():
+    assert ended(1) == ("F", 0, None, None)
+    assert ended(3) == ("F", 3, None, None)
+    assert ended(4) == ("F", 137, 9, None)
+    assert ended(5) == ("F", 139, 11, None)
+    assert ended(6) == ended(7) == ("F", None, None, FailureClass.WALLTIME)
+    assert ended(8) == ("F", None, 15, FailureClass.CANCELLED)
+    assert ended(9) == ended(17) == ("F", None, None, FailureClass.CANCELLED)
+    assert ended(10) == ("F", None, None, None)  # its dependency failed: no word of that here
+    assert ended(13) == ("Q", None, None, None)
+
+
+def test_recorded_details():
+    call = samples.call(SESSION, "qstat -f -F json 16.pbs-login")
+    (state,) = PBS.read_history(call.rc, call.out, call.err)
+    assert (state.name, state.node, state.phase) == ("sleeper", "pbs-login", Phase.RUNNING)
+    assert state.submitted == datetime(2026, 11, 24, 22, 57, 4, tzinfo=UTC).timestamp()
+    assert state.start == state.submitted
+    assert state.reason.startswith("Job run at")
+    call = samples.call(STATES, "qstat -x -f -F json 13.pbs-login")
+    assert PBS.read_history(call.rc, call.out, call.err)[0].reason.startswith("Can Never Run")
+
+
+def test_recorded_array():
+    call = samples.call(SESSION, "qstat -f -F json -t '19[].pbs-login'")
+    states = {state.id: state for state in PBS.read_history(call.rc, call.out, call.err)}
+    assert list(states) == ["19[]", "19[0]", "19[1]", "19[2]", "19[3]", "19[4]"]
+    assert (states["19[4]"].phase, states["19[4]"].exit_code) == (Phase.PENDING, None)  # though it shows Exit_status 0
+    assert (states["19[1]"].phase, states["19[1]"].exit_code) == (Phase.ENDED, 0)
+    assert states["19[]"].exit_code is None
+    call = samples.call(STATES, "qstat -x -f -F json -t 14[].pbs-login")
+    codes = {state.index: (state.exit_code, state.failure) for state in PBS.read_history(call.rc, call.out, call.err)}
+    assert codes == {None: (None, None), 0: (0, None), 1: (1, None), 2: (2, None), 3: (3, None)}
+
+
+def test_partial_and_missing_answers():
+    call = samples.call(SESSION, "qstat -x -f -F json 1.pbs-login 17.pbs-login 999999")
+    assert call.rc == 153
+    assert [state.id for state in PBS.read_history(call.rc, call.out, call.err)] == ["1", "17"]
+    for call in samples.calls(SESSION, "qstat") + samples.calls(STATES, "qstat"):
+        if call.rc in (35, 153) and "Jobs" not in call.out:
+            assert PBS.read_history(call.rc, call.out, call.err) == []
+    with pytest.raises(SchedulerSilent):
+        PBS.read_history(34, "", "qstat: PBS is not configured to maintain job history\n")
+
+
+@pytest.mark.parametrize("number", [1, 8])
+def test_plain_text_says_the_same(number):
+    command = {1: "qstat -x -f 1.pbs-login", 8: "qstat -f 8.pbs-login"}[number]
+    text = samples.call(STATES, command)
+    call = samples.call(STATES, command.replace("-f", "-f -F json"))
+    assert PBS.read_history(0, text.out, "") == PBS.read_history(0, call.out, "")
+
+
+def test_what_breaks_json_is_read_line_by_line():
+    call = samples.call(SESSION, "qstat -x -f -F json 16.pbs-login 18.pbs-login")
+    expected = PBS.read_history(0, call.out, "")
+    broken = call.out.replace('"PBS_O_SYSTEM":"Linux"', '"PBS_O_SYSTEM":"a "b" \x01 \\q"')
+    with pytest.raises(ValueError, match="delimiter"):
+        json.loads(broken, strict=False)
+    assert PBS.read_history(0, broken, "") == expected
+    assert PBS.read_history(0, call.out[: call.out.index("18.pbs-login")], "")[0] == expected[0]
+
+
+def test_texts_that_look_like_numbers():
+    call = samples.call(SESSION, "qstat -f -F json 16.pbs-login")
+    for shown in ("123", "1e5", "00123", "12.50"):
+        out = call.out.replace('"Job_Name":"sleeper"', f'"Job_Name":{shown}')
+        assert PBS.read_history(0, out, "")[0].name == shown
+
+
+TORQUE_TEXT = """Job Id: 77.torque.example
+    Job_Name = abcdefghijklmno
+    Job_Owner = me@login
+    resources_used.walltime = {used}
+    job_state = C
+    exec_host = n1/0+n1/1+n2/0
+    Resource_List.walltime = 00:01:00
+    Variable_List = PBS_O_QUEUE=batch,DFH_TOKEN=abcdefghijklmnopqrst-{attempt},
+	PBS_O_HOME=/home/me
+    exit_status = {status}
+    start_time = Tue Nov 24 22:57:04 2026
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "used", "failure"),
+    [
+        (271, "00:00:10", FailureClass.CANCELLED),
+        (271, "00:01:02", FailureClass.WALLTIME),
+        (-11, "00:01:02", FailureClass.WALLTIME),
+        (-10, "00:00:10", FailureClass.OOM),
+        (-3, "00:00:00", FailureClass.INFRA),
+        (1, "00:00:10", None),
+    ],
+)
+def test_torques_ends(status, used, failure):
+    (state,) = TORQUE.read_history(0, TORQUE_TEXT.format(status=status, used=used, attempt=1), "")
+    assert (state.id, state.phase, state.failure, state.node) == ("77", Phase.ENDED, failure, "n1+n2")
+    assert state.start is not None
+
+
+def test_a_cut_name_is_told_apart_by_the_token():
+    name = "abcdefghijklmnopqrst-2.step"
+    texts = [TORQUE_TEXT.format(status=0, used="00:00:01", attempt=number) for number in (1, 2)]
+    texts[1] = texts[1].replace("77.torque", "78.torque")
+    assert [state.id for state in TORQUE.read_lookup(name, [(0, "".join(texts), "")])] == ["78"]
+
+
+def test_what_pbs_says_about_itself():
+    call = samples.call(SESSION, "qstat -B -f")
+    facts = PBS.read_description(call.rc, call.out, call.err)
+    assert (facts.version, facts.accounting, facts.min_job_age, facts.max_array) == ("23.06.06", True, 86400, 10000)
+    without = call.out.replace("job_history_enable = True", "job_history_enable = False")
+    assert PBS.read_description(0, without, "").accounting is False
+    with pytest.raises(SchedulerSilent, match="correct the profile"):
+        PBS.read_description(127, "", "sh: 1: qstat: not found\n")
+
+
+def test_every_recorded_deletion():
+    for file in (SESSION, STATES):
+        for call in samples.calls(file, "qdel"):
+            if call.rc in (0, 35, 153, 168):
+                PBS.read_cancel(call.rc, call.out, call.err)
+            else:
+                with pytest.raises(SchedulerSilent):
+                    PBS.read_cancel(call.rc, call.out, call.err)
+
+
+PIECES = st.sampled_from(
+    ["{", "}", '"Jobs":', '"1.s":{', "\n", '"job_state":"F",', '"Exit_status":', "-29", "1" * 30, "Job Id: 1.s\n",
+     "9[1].s", "    job_state = X\n", "    ctime = Tue Nov 31 99:00:00 2026\n", "[" * 2000, "NaN",
+     " u q n 1 1 1 m t Q e"]
+)  # fmt: skip
+
+
+@given(st.sampled_from([0, 1, 35, 153, 255]), st.lists(PIECES | st.text(max_size=5)).map("".join), st.text(max_size=20))
+def test_garbage_never_raises_but_silence(rc, out, err):
+    for read in (PBS.read_queue, PBS.read_history, PBS.read_description, PBS.read_cancel):
+        try:
+            read(rc, out, err)
+        except SchedulerSilent as silent:
+            assert "rc" in str(silent)
+    assert isinstance(PBS.submitted(rc, out, err), Accepted | Refused | Unclear)
+
+
+# --- lives on the fake ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    return fakes.pbs(tmp_path)
+
+
+def submit(cluster, **changes):
+    job = dataclasses.replace(JOB, directory=str(cluster.home / "work dir"), **changes)
+    Path(job.directory).mkdir(exist_ok=True)
+    Path(job.directory, "job.sh").write_text(PBS.script(job))
+    answer = PBS.submitted(*cluster.run(PBS.submit("job.sh"), cwd=Path(job.directory)))
+    assert isinstance(answer, Accepted), answer
+    return answer.id
+
+
+def until_gone(cluster):
+    """Ask for the queue until nothing lives; each question takes its own time, so none is put in between."""
+    for _ in range(400):
+        states = PBS.read_queue(*cluster.run(PBS.queue()))
+        if all(state.phase is Phase.ENDED for state in states):
+            return
+    raise AssertionError(states)
+
+
+def history(cluster, *ids):
+    answers = [cluster.run(command) for command in PBS.history(ids, 0)]
+    return {state.id: state for answer in answers for state in PBS.read_history(*answer)}
+
+
+def test_an_array_runs_and_is_found_again(cluster):
+    number = submit(cluster, members=3, at_once=2, body='echo "$DFH_JOB_ID $DFH_TOKEN $PWD"; exit $DFH_INDEX')
+    assert number == "0[]"
+    until_gone(cluster)
+    states = history(cluster, number)
+    assert {key: state.exit_code for key, state in states.items()} == {"0[]": None, "0[0]": 0, "0[1]": 1, "0[2]": 2}
+    text = (cluster.home / "work dir" / PBS.output(2)).read_text()
+    assert text == f"0[2] 2bc-1 {cluster.home / 'work dir'}\n"
+    answers = [cluster.run(command) for command in PBS.lookup(JOB.name, 0, Resources())]
+    assert {state.id for state in PBS.read_lookup(JOB.name, answers)} == set(states)
+    assert PBS.read_lookup("2bc-2.train", answers) == []
+
+
+def test_limits_warnings_and_deletion(cluster):
+    slow = submit(cluster, resources=Resources(time="2s"), warn=1, body="trap 'echo soon' USR2; sleep 60 & wait; wait")
+    gone = submit(cluster, name="x-1.y", body="exec sleep 60")
+    for command in PBS.cancel([gone]):
+        PBS.read_cancel(*cluster.run(command))
+        PBS.read_cancel(*cluster.run(command))  # again: no complaint
+    until_gone(cluster)
+    states = history(cluster, slow, gone)
+    assert states[slow].failure is FailureClass.WALLTIME
+    assert states[gone].failure is FailureClass.CANCELLED
+    assert "soon\n" in (cluster.home / "work dir" / PBS.output(None)).read_text()
+
+
+def test_a_server_that_is_down_or_forgets(cluster):
+    number = submit(cluster, body="exit 0")
+    until_gone(cluster)
+    Path(cluster.env["FAKE_PBS"], "no-history").touch()
+    assert history(cluster, number) == {}
+    (command,) = PBS.lookup(JOB.name, 0, Resources())
+    assert PBS.read_lookup(JOB.name, [cluster.run(command)]) == []
+    Path(cluster.env["FAKE_PBS"], "down").touch()
+    for ask, read in ((PBS.queue(), PBS.read_queue), (PBS.history([number], 0)[0], PBS.read_history)):
+        with pytest.raises(SchedulerSilent):
+            read(*cluster.run(ask))
+    with pytest.raises(SchedulerSilent):
+        PBS.read_lookup(JOB.name, [cluster.run(command)])
+    with pytest.raises(SchedulerSilent):
+        PBS.read_cancel(*cluster.run(PBS.cancel([number])[0]))
+    assert isinstance(PBS.submitted(*cluster.run(PBS.submit("job.sh"), cwd=cluster.home / "work dir")), Unclear)
