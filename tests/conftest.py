@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from argo_schema import check
+from rig.fixtures import slurm_faults, slurm_rig  # noqa: F401 - fixtures
 
 _REFUSED_ON_PURPOSE = ("invalid spec", "cannot unmarshall")
 
