@@ -1,0 +1,137 @@
+#!/bin/sh
+# member.sh ROOT BATCH INDEX   Run one leaf inside a job and leave its marker. The body of each job "exec"s it.
+#
+# Fencing: it does nothing when another attempt counts, when it was revoked, or when another job has claimed the attempt;
+# a requeue of the same job goes on. It looks again before it publishes.
+# The marker, exit.json, is complete or absent, and .done/<token> comes after it. A job that was killed leaves neither.
+# shellcheck disable=SC2317  # much here is called by traps
+set -u
+umask 077
+began=$(date +%s)
+root=$1
+cd "$root" || exit 1
+bin=${0%/*}
+token=$(sed -n "$(($3 + 1))p" ".batch/$2/members")
+key=${token%-*} attempt=${token##*-}
+job=${DFH_JOB_ID:-$(uname -n).$$}
+leaf=$root/$key/attempt.$attempt
+cd "$leaf" || exit 1
+
+counts() {
+    [ ! -e "../revoked.$attempt" ] || return 1
+    { read -r current <../current; } 2>/dev/null && [ "$current" = "$attempt" ]
+}
+counts || { echo "dflow-hpc: $token does not count any more; nothing is run" >&2; exit 0; }
+# A link carries its owner in one call. Over NFS it may have been made although the answer says that it exists.
+if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
+    [ "$(readlink "../claim.$attempt")" = "$job" ] || {
+        echo "dflow-hpc: $token was claimed by job $(readlink "../claim.$attempt"); nothing is run" >&2
+        exit 0
+    }
+    # It was killed between its marker and the sign of it; or somebody requeued what had ended: that is not run again.
+    if [ -e exit.json ]; then
+        [ -e "$root/.old/$token" ] || echo 68 >"$root/.done/$token"
+        exit 0
+    fi
+    rm -rf .main pack trouble outputs workdir result log.txt log.tail
+fi
+
+rc=0 stage=in signal=0 child='' interrupted=''
+# forward SIGNAL NUMBER: USR2 is a warning that the program may use; any other means the end.
+forward() {
+    interrupted=1 signal=$2
+    [ -z "$child" ] || kill -"$1" "$child" 2>/dev/null
+}
+trap 'forward TERM 15' TERM
+trap 'forward TERM 2' INT
+trap 'forward TERM 24' XCPU
+trap 'forward USR2 "$signal"' USR2
+
+# Peak memory of this job, in bytes, from the control group; null where there is none.
+memory() {
+    peak=null
+    { read -r line </proc/self/cgroup; } 2>/dev/null || return
+    case $line in
+    0::/?*) { read -r peak <"/sys/fs/cgroup${line#0::}/memory.peak"; } 2>/dev/null || peak=null ;;
+    *)
+        while read -r line; do
+            case $line in *:memory:/?*)
+                { read -r peak <"/sys/fs/cgroup/memory${line#*:memory:}/memory.max_usage_in_bytes"; } 2>/dev/null ||
+                    peak=null
+                ;;
+            esac
+        done </proc/self/cgroup
+        ;;
+    esac
+}
+
+# List in "pack" what a round brings along: all outputs if they are small, else only what says how it ended.
+pack() {
+    complete=true kilobytes=0 log=log.txt
+    set --
+    [ ! -e outputs.list ] || while read -r line; do
+        [ ! -e "$line" ] || set -- "$@" "$line"
+    done <outputs.list
+    [ ! -s result ] || set -- "$@" result
+    [ $# -eq 0 ] || kilobytes=$(du -skcL "$@" 2>/dev/null | sed -n '$s/[^0-9].*//p')
+    if [ "$kilobytes" -gt "${DFH_SMALL:-1024}" ]; then
+        complete=false kilobytes=0
+        set --
+    fi
+    if [ -s log.txt ]; then
+        tail -c 65536 log.txt >log.tail
+        [ "$(wc -c <log.txt)" -gt 65536 ] || rm log.tail
+        [ ! -e log.tail ] || log=log.tail
+        set -- "$@" "$log"
+    fi
+    [ ! -s termination-log ] || set -- "$@" termination-log
+    kilobytes=$((kilobytes + 68))
+    { echo exit.json; [ $# -eq 0 ] || printf '%s\n' "$@"; } >pack
+}
+
+text() { head -c 1000 trouble 2>/dev/null | tr '\n\t' '  ' | tr -d '"\\\000-\037'; }
+
+# "sync FILE" is of coreutils 8.24; what is older syncs everything.
+publish() {
+    trap '' TERM INT USR2 XCPU
+    rm -f env.sh
+    pack
+    memory
+    said=''
+    [ ! -s trouble ] || said=$(text)
+    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "text": "%s"}\n' \
+        "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$(uname -n)" "$began" "$(date +%s)" "$peak" "$complete" \
+        "$said" >exit.json.tmp || exit 1
+    sync exit.json.tmp 2>/dev/null || sync
+    counts || { echo "dflow-hpc: $token does not count any more; its outcome is not published" >&2; exit 0; }
+    mv exit.json.tmp exit.json && echo "$kilobytes" >"$root/.done/$token"
+}
+trap publish EXIT
+
+mkdir -p workdir || exit
+shell='sh'
+if [ -e setup ] && command -v bash >/dev/null; then shell='bash -l'; fi  # "module" is a function of login shells
+export DFH_ROOT="$root" DFH_BIN="$bin" DFH_LEAF="$leaf" DFH_TOKEN="$token"
+if [ -z "$interrupted" ]; then
+    $shell ./leaf.sh </dev/null >log.txt 2>&1 &
+    child=$!
+    [ "$signal" -eq 0 ] || kill -TERM "$child" 2>/dev/null  # it came before there was a child to forward it to
+    # A trap ends "wait" before the child has ended.
+    while :; do
+        interrupted=''
+        wait "$child"
+        rc=$?
+        [ -n "$interrupted" ] || break
+    done
+    child=''
+else
+    rc=$((128 + signal))
+fi
+if [ "$rc" -gt 128 ] && [ "$rc" -le 192 ] && [ "$signal" -eq 0 ]; then signal=$((rc - 128)); fi
+if [ -e .main ] && [ ! -s trouble ]; then
+    stage=main
+elif [ ! -s trouble ] && [ "$signal" -eq 0 ]; then
+    echo "a setup line of the machine's profile failed (rc $rc)" >trouble
+fi
+if [ -s result ]; then cat result >>log.txt; fi
+exit "$rc"

@@ -1,0 +1,323 @@
+"""The protocol's scripts on one machine: installing them, calling them, reading their answers.
+
+Each call is one command over the transport. Answers are framed (``common.sh``): one that was cut counts for nothing.
+
+Not here: what the tars hold in detail (``cargo.py``, ``leaves.py``).
+
+Trap: the scripts' directory is named by the SHA-256 of their texts, so two versions of dflow_hpc share a machine, and a
+job that waits for a week still finds the scripts that it was made for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
+from dflow_hpc.executors.protocol.cargo import Cargo
+from dflow_hpc.executors.transport import Answer, Transport
+
+_HERE = Path(__file__).parent
+_HEAD = b"=dflow-hpc 1=\n"
+_DEFAULT_ROOT = ".dflow-hpc/machine"
+_LONG = 600.0
+
+
+class ProtocolError(ExecutorError):
+    """The machine answered, and could not do what was asked: no room, no permission, a tool is missing."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a machine says of itself when the scripts are brought."""
+
+    root: str
+    """Absolute."""
+    ahead: float
+    """Seconds by which its clock is ahead of ours, about."""
+    free: int | None
+    """Bytes that are free where the root is."""
+    python: str
+    """Version of ``python3`` before any setup lines; empty: there is none."""
+    missing: tuple[str, ...]
+    """Tools that are needed and not there."""
+    code: frozenset[str]
+    """Bundles that are there."""
+    scripts: str
+    """Directory of the scripts there."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One part of an answer."""
+
+    name: str
+    word: str
+    rc: int
+    out: bytes
+    err: bytes
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What one ``ask`` asks; see ``ask.sh``."""
+
+    run: Mapping[str, str] = field(default_factory=dict)
+    """Shell commands by a name of letters and digits."""
+    seal: Sequence[str] = ()
+    revoke: Sequence[str] = ()
+    forget: Sequence[str] = ()
+    wait_for: Sequence[str] = ()
+    """Tokens whose marker is awaited."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer of ``ask``."""
+
+    ran: dict[str, Frame]
+    """By the command's name."""
+    batches: dict[str, Frame]
+    """State of each sealed batch: the words of ``common.sh``."""
+    ended: tuple[str, ...]
+    outputs: bytes
+    """A tar of ``<key>/attempt.<n>/...``; empty where nothing ended."""
+
+
+def script_files() -> dict[str, bytes]:
+    """Return the files that are brought to a machine, by name."""
+    files = [path for path in sorted(_HERE.iterdir()) if path.suffix == ".sh"]
+    return {path.name: path.read_bytes() for path in [*files, _HERE / "op.py"]}
+
+
+# On one line: csh as a login shell takes no line ends inside quotes.
+_INSTALL = (
+    "umask 077; mkdir -p {root} && cd {root} && {{ test -d bin/{sha} || {{ mkdir -p bin && mkdir bin/in.$$ && "
+    "tar -xzf - -C bin/in.$$ && test -e bin/in.$$/complete && {{ mv bin/in.$$ bin/{sha} 2>/dev/null || "
+    "test -d bin/{sha}; }}; }}; }} && exec /bin/sh bin/{sha}/hello.sh"
+)
+
+
+class Scripts:
+    """The protocol on one machine.
+
+    Args:
+        transport: The way to it.
+        root: Directory there, absolute or relative to the home; None is ``.dflow-hpc/machine``.
+    """
+
+    def __init__(self, transport: Transport, root: str | None = None):
+        self._transport = transport
+        self._root = root or _DEFAULT_ROOT
+        self._lock = threading.Lock()
+        self._home: Home | None = None
+        self._code: set[str] = set()
+
+    def home(self) -> Home:
+        """Bring the scripts, if this was not done yet, and return what the machine says of itself.
+
+        Raises:
+            ProtocolError: The root cannot be made or written.
+            ConfigError: A tool is missing there.
+        """
+        with self._lock:
+            if self._home is None:
+                self._home = self._install()
+                self._code = set(self._home.code)
+            return self._home
+
+    def _install(self) -> Home:
+        files = script_files()
+        sha = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+        cargo = Cargo()
+        for name, data in files.items():
+            cargo.text(name, data, 0o700)
+        path = self._root.removeprefix("~/")
+        before = time.time()
+        answer = self._transport.run(_INSTALL.format(root=shlex.quote(path), sha=sha), cargo.close())
+        clock = (before + time.time()) / 2
+        if answer.rc:
+            raise ProtocolError(f"the directory {self._root} was to be prepared there: {_words(answer)}")
+        found: dict[str, list[str]] = {}
+        for line in _body(answer).decode(errors="replace").splitlines():
+            key, _, value = line.partition(" ")
+            found.setdefault(key, []).append(value)
+        root, free = found["root"][0], found["free"][0]
+        missing = tuple(found.get("missing", ()))
+        if missing:
+            raise ConfigError(
+                f"a machine needs coreutils, util-linux, tar and gzip; there is no {', '.join(missing)} on it. "
+                "Ask the site, or put a directory with them on the PATH that ssh gives to commands."
+            )
+        return Home(
+            root=root,
+            ahead=int(found["clock"][0]) - clock,
+            free=int(free) * 1024 if free else None,
+            python=found["python"][0],
+            missing=missing,
+            code=frozenset(found.get("code", ())),
+            scripts=f"{root}/bin/{sha}",
+        )
+
+    def has_code(self, sha: str) -> bool:
+        """Say whether a bundle is there already."""
+        self.home()
+        return sha in self._code
+
+    def body(self, batch: str) -> str:
+        """Return the body of a batch's job script: each member runs its leaf."""
+        home = self.home()
+        words = ["exec", "/bin/sh", f"{home.scripts}/member.sh", home.root, batch]
+        return " ".join(map(shlex.quote, words)) + ' "${DFH_INDEX:-0}"\n'
+
+    def leaf_directory(self, token: str) -> str:
+        """Return the absolute directory of an attempt there."""
+        key, _, attempt = token.rpartition("-")
+        return f"{self.home().root}/{key}/attempt.{attempt}"
+
+    def batch_directory(self, batch: str) -> str:
+        """Return the absolute directory of a batch there."""
+        return f"{self.home().root}/.batch/{batch}"
+
+    def add_leaf(self, cargo: Cargo, token: str, files: Mapping[str, bytes], root: Path | None = None) -> None:
+        """Pack a leaf.
+
+        Args:
+            cargo: What ``submit`` takes.
+            token: Of the attempt; from now on it is the one that counts.
+            files: From ``leaf_files``.
+            root: The leaf's directory here; everything in it that is not in ``files`` goes along.
+        """
+        key, _, attempt = token.rpartition("-")
+        place = f"leaves/{key}/attempt.{attempt}"
+        if root is not None:
+            cargo.tree(place, root, skip=lambda name: name in files or name in ("log.txt", "phase", "exit.json"))
+        for name, data in files.items():
+            cargo.text(f"{place}/{name}", data, 0o700 if name.startswith("root/") else 0o600)
+        cargo.text(f"leaves/{key}/current", attempt + "\n")
+
+    def add_code(self, cargo: Cargo, sha: str, code: Path) -> None:
+        """Pack an extracted bundle."""
+        cargo.tree(f"cas/{sha}", code)
+
+    def add_batch(self, cargo: Cargo, batch: str, script: str, command: str, tokens: Sequence[str]) -> None:
+        """Pack a batch.
+
+        Args:
+            cargo: What ``submit`` takes.
+            batch: Its id.
+            script: Text of the batch script, ``job.sh``.
+            command: The command that submits it, run in the batch's directory.
+            tokens: Of its members, by index.
+        """
+        for name, text in (("job.sh", script), ("submit.sh", command + "\n"), ("members", "\n".join(tokens) + "\n")):
+            cargo.text(f"batches/{batch}/{name}", text)
+
+    def submit(self, cargo: Cargo, code: Iterable[str] = ()) -> dict[str, Frame]:
+        """Bring a cargo and submit its batches, each at most once, whatever happens to the link.
+
+        Args:
+            cargo: Closed by this.
+            code: Bundles in it.
+
+        Returns:
+            By batch: its state. ``answered`` holds exit code and outputs of the submit command.
+
+        Raises:
+            HostUnreachable: No answer came; what was submitted is unknown. ``ask(seal=...)`` tells.
+            ProtocolError: It could not be brought: nothing of what is not sealed yet has begun.
+        """
+        frames = self._call("submit", cargo.close())
+        with self._lock:
+            self._code.update(code)
+        return {frame.name: frame for frame in frames}
+
+    def ask(self, questions: Questions) -> Reply:
+        """Ask many things in one command.
+
+        Raises:
+            HostUnreachable: No whole answer came.
+            ProtocolError: The machine could not take the questions.
+        """
+        cargo = Cargo()
+        lines = [
+            *(f"revoke {token}" for token in questions.revoke),
+            *(f"forget {token}" for token in questions.forget),
+            *(f"seal {batch}" for batch in questions.seal),
+            *(f"run {name}" for name in questions.run),
+            # Last: a job that the queue did not show any more has left its marker by now, if it ever will.
+            *(f"await {token}" for token in questions.wait_for),
+        ]
+        cargo.text("questions", "".join(line + "\n" for line in lines))
+        for name, command in questions.run.items():
+            cargo.text(f"run.{name}", command)
+        frames = self._call("ask", cargo.close())
+        ended = next(frame for frame in frames if frame.name == "ended")
+        return Reply(
+            ran={frame.name: frame for frame in frames if frame.word == "ran"},
+            batches={frame.name: frame for frame in frames if frame.word not in ("ran", "ended")},
+            ended=tuple(ended.out.decode().split()),
+            outputs=ended.err,
+        )
+
+    def fetch(self, tokens: Sequence[str]) -> bytes:
+        """Return a tar of ``<key>/attempt.<n>/...`` with all outputs of leaves, large ones included.
+
+        Raises:
+            HostUnreachable: The answer is not whole.
+        """
+        cargo = Cargo()
+        cargo.text("tokens", "".join(token + "\n" for token in tokens))
+        return _body(self._run("fetch", cargo.close()))
+
+    def clean(self, days: int) -> dict[str, int]:
+        """Remove what no live run needs.
+
+        Args:
+            days: Without a change, after which even what was never forgotten is removed.
+
+        Returns:
+            How many were removed, by kind.
+        """
+        answer = self._run("clean", b"", str(days))
+        pairs = (line.split() for line in answer.out.decode().splitlines())
+        return {kind: int(number) for kind, number in pairs}
+
+    def _run(self, script: str, stdin: bytes, *arguments: str) -> Answer:
+        home = self.home()
+        words = ["/bin/sh", f"{home.scripts}/{script}.sh", home.root, *arguments]
+        answer = self._transport.run(" ".join(map(shlex.quote, words)), stdin, _LONG)
+        if answer.rc:
+            raise ProtocolError(f"{script} failed there (rc {answer.rc}): {_words(answer)}")
+        return answer
+
+    def _call(self, script: str, stdin: bytes) -> list[Frame]:
+        return _frames(_body(self._run(script, stdin)))
+
+
+def _words(answer: Answer) -> str:
+    text = (answer.err or answer.out).decode(errors="replace").strip()
+    return text[-1000:] or "nothing was said"
+
+
+def _body(answer: Answer) -> bytes:
+    _, head, body = answer.out.partition(_HEAD)
+    if not head or not body.endswith(b"end\n"):
+        raise HostUnreachable("the answer of a machine was cut; what it would have said is unknown")
+    return body[: -len(b"end\n")]
+
+
+def _frames(body: bytes) -> list[Frame]:
+    frames, at = [], 0
+    while at < len(body):
+        line_end = body.index(b"\n", at)
+        _, name, word, rc, out, err = body[at:line_end].decode().split(" ")
+        middle = line_end + 1 + int(out)
+        at = middle + int(err)
+        frames.append(Frame(name, word, int(rc), body[line_end + 1 : middle], body[middle:at]))
+    return frames
