@@ -6,7 +6,7 @@ directory, the site's in ``/etc/dflow-hpc``. A profile in a higher file replaces
 with ``extends`` it takes over another profile's values (its own name means the lower file's).
 
     [machine.cpu]
-    scheduler = "slurm"            # slurm | pbs | shell
+    scheduler = "slurm"            # slurm | pbs | torque | shell | a plugin's (schedulers/__init__.py)
     host = "cpu-login"             # an OpenSSH alias or a name; absent: this host, no SSH
     setup = ["module load python/3.11"]
     [machine.cpu.resources]        # defaults of each job
@@ -30,7 +30,6 @@ from typing import Any
 from dflow_hpc.config import user_config_dir
 from dflow_hpc.errors import ConfigError
 
-SCHEDULERS = ("slurm", "pbs", "shell")
 TRANSPORTS = ("paramiko", "openssh", "local")
 FILE_NAME = "machines.toml"
 _SITE = Path("/etc/dflow-hpc")
@@ -46,12 +45,13 @@ class Resources:
     qos: str | None = None
     nodes: int = 1
     tasks: int = 1
+    """Of each node."""
     cpus: int = 1
     """Of each task."""
     gpus: int = 0
     """Of each node."""
     memory: str | None = None
-    """Of each node, with a unit: ``"256MB"``."""
+    """Of each node, with a unit, powers of 1024 as schedulers count: ``"256MB"`` is what ``--mem=256M`` asks for."""
     time: str | None = None
     """Longest run time, as a Go duration: ``"10m"``."""
     extra: tuple[str, ...] = ()
@@ -189,8 +189,10 @@ def _machine(name: str, table: dict[str, Any], where: str) -> Machine:
     limits = Limits(**_checked(Limits, values.pop("limits", {}), f"{place}, limits"))
     known = _checked(Machine, values, place, also=("extends", "resources", "limits"), without=("name",))
     machine = Machine(name=name, resources=resources, limits=limits, **known)
+    from dflow_hpc.executors import schedulers  # imports Resources from here
+
     for key, value, choices in (
-        ("scheduler", machine.scheduler, SCHEDULERS),
+        ("scheduler", machine.scheduler, schedulers.names()),
         ("transport", machine.transport, (None, *TRANSPORTS)),
     ):
         if value not in choices:

@@ -68,7 +68,7 @@ class JobState:
     job: str
     """``Accepted.id`` of the submission that it belongs to."""
     index: int | None
-    """Of the member; None for a job without an array, and for an array as a whole."""
+    """Of the member; None for a job without an array, and for an array whose members are not told of."""
     name: str
     """As shown; empty where the tool does not show all of it. Compare with ``Scheduler.job_name``."""
     phase: Phase

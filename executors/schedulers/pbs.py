@@ -182,7 +182,7 @@ class Pbs:
             column = 4 if len(fields) == 6 else 9
             if len(fields) > column and _ID.fullmatch(fields[0]) and len(fields[column]) == 1:
                 states.append(self._state(fields[0], Record({"job_state": fields[column]})))
-        return states
+        return _members_first(states)
 
     def history(self, ids: Sequence[str], since: float) -> list[str]:  # noqa: ARG002 - qstat takes no times
         """Return qstat's command lines, at most 100 ids in each; an array's id asks for its members, too."""
@@ -202,7 +202,7 @@ class Pbs:
         Raises:
             SchedulerSilent: Nothing was told, for another reason than that the jobs are unknown.
         """
-        return [self._state(printed, record) for printed, record in self._records(rc, out, err).items()]
+        return _members_first([self._state(printed, record) for printed, record in self._records(rc, out, err).items()])
 
     def _records(self, rc: int, out: str, err: str) -> dict[str, Record]:
         found = {key: record for key, record in records(out).items() if _ID.fullmatch(key) and "job_state" in record}
@@ -230,7 +230,7 @@ class Pbs:
                 told = record.variable("DFH_TOKEN")
                 if record.get("job_name") == shown and (told == token if told else whole):
                     states.append(self._state(printed, record))
-        return states
+        return _members_first(states)
 
     def cancel(self, ids: Sequence[str]) -> list[str]:
         """Return qdel's command lines."""
@@ -339,6 +339,12 @@ class Torque(Pbs):
 
 
 _UNITS = ("kb", "mb", "gb", "tb")
+
+
+def _members_first(states: list[JobState]) -> list[JobState]:
+    """Leave out what is said of an array as a whole where its members speak for themselves."""
+    told = {state.job for state in states if state.index is not None}
+    return [state for state in states if state.index is not None or state.job not in told]
 
 
 def _limit(job: JobScript) -> str:

@@ -91,7 +91,7 @@ def test_files_in_their_order(tmp_path, monkeypatch):
         ("[machine.cpu.resources]\ncpus = true", "resources: cpus must be a whole number; found True"),
         ("[machine.cpu]\nsetup = 'module load x'", "setup must be a list of texts; found 'module load x'"),
         ("[machine.cpu]\nsetup = [1]", "setup must be a list of texts; found "),
-        ("[machine.cpu]\nscheduler = 'lsf'", "scheduler = 'lsf'; known are slurm, pbs, shell"),
+        ("[machine.cpu]\nscheduler = 'lsf'", "scheduler = 'lsf'; known are pbs, shell, slurm, torque"),
         ("[machine.cpu]\ntransport = 'rsh'", "transport = 'rsh'; known are paramiko, openssh, local"),
         ("[machine]\ncpu = 1", "profiles are tables"),
         ("[machine.cpu]\nresources = 1", "a table was expected; found 1"),
