@@ -43,16 +43,16 @@ from dflow_hpc import (
 
 SETTINGS = {
     "members": 4,  # models of a committee
-    "walkers": 6,  # trajectories an iteration
-    "steps": 240,  # of each
+    "walkers": 5,  # trajectories an iteration
+    "steps": 200,  # of each
     "every": 8,  # steps between two frames
     "lower": 0.05,  # eV/angstrom: below this deviation a structure counts as known
-    "upper": 0.60,  # above it the trajectory ends: its physics is not to be trusted
+    "upper": 0.30,  # above it the trajectory ends: its physics is not to be trusted
     "labels": 3,  # an iteration
     "enough": 0.95,  # fraction of known structures at which it ends
     "iterations": 10,  # at most
-    "tests": 8,  # reference trajectories that are held out
-    "test_steps": 100,
+    "tests": 6,  # reference trajectories that are held out
+    "test_steps": 80,
 }
 
 
@@ -237,14 +237,16 @@ class Select(OP):
         random = [trusted[number] for number in rng.choice(len(trusted), len(chosen), replace=False)]
 
         held_out = [atoms for path in op_in["held_out"] for atoms in ase.io.read(path, ":")]
+        predicted = report.predict(op_in["models"], held_out)
         history = json.loads(op_in["history"].read_text()) if op_in["history"] else []
         history.append(
             {
                 "labels": len(ase.io.read(op_in["data"], ":")),
-                "error": report.relative_error(op_in["models"], held_out),
-                "random_error": report.relative_error(op_in["random_models"], held_out),
+                "error": report.relative_error(held_out, predicted),
+                "random_error": report.relative_error(held_out, report.predict(op_in["random_models"], held_out)),
+                "predicted": predicted[:: report.SAMPLE].round(4).tolist(),
                 "deviations": [round(atoms.info["deviation"], 5) for atoms in frames],
-                "temperature": max(atoms.info["temperature"] for atoms in frames),
+                "reached": float(np.mean([ase.io.read(path).info["temperature"] for path in op_in["frames"]])),
                 "known": known,
                 "candidate": len(candidates) / len(frames),
                 "failed": 1 - len(trusted) / len(frames),
@@ -282,7 +284,6 @@ class Report(OP):
             {
                 "settings": dict,
                 "history": Artifact(Path),
-                "models": Artifact(List[Path]),
                 "held_out": Artifact(List[Path]),
             }
         )
@@ -295,7 +296,7 @@ class Report(OP):
     def execute(self, op_in):
         history = json.loads(op_in["history"].read_text())
         held_out = [atoms for path in op_in["held_out"] for atoms in ase.io.read(path, ":")]
-        report.draw(history, op_in["settings"], op_in["models"], held_out, "active_learning.png")
+        report.draw(history, op_in["settings"], held_out, "active_learning.png")
         summary = report.summary(history, op_in["settings"])
         print(report.table(history), summary["text"], sep="\n\n")
         return OPIO({"summary": summary, "plot": Path("active_learning.png")})
@@ -464,7 +465,6 @@ def make_workflow(settings=SETTINGS, seed=1):
         parameters={"settings": settings},
         artifacts={
             "history": learn.outputs.artifacts["history"],
-            "models": learn.outputs.artifacts["models"],
             "held_out": hold_out.outputs.artifacts["frames"],
         },
         key="report",
@@ -479,3 +479,5 @@ if __name__ == "__main__":
     for step in study.query_step(key="report", phase="Succeeded"):
         print(step.outputs.parameters["summary"].value["text"])
         print("plot:", *download_artifact(step.outputs.artifacts["plot"]))
+        [learned] = study.query_step(name="learn")
+        print("potential:", *download_artifact(learned.outputs.artifacts["models"], path="potential"))

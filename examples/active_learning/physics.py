@@ -72,7 +72,7 @@ def heat(atoms, calculator, rng, steps, every):
     """
     atoms.calc = calculator
     MaxwellBoltzmannDistribution(atoms, temperature_K=COLD, rng=rng)
-    dynamics = Langevin(atoms, 3 * units.fs, temperature_K=COLD, friction=0.02 / units.fs, rng=rng)
+    dynamics = Langevin(atoms, 3 * units.fs, temperature_K=COLD, friction=0.02 / units.fs, rng=rng, fixcm=False)
     for step in range(every, steps + 1, every):
         temperature = COLD + (HOT - COLD) * step / steps
         dynamics.set_temperature(temperature_K=temperature)

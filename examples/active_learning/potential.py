@@ -1,29 +1,35 @@
 """A potential for copper-gold alloys that is linear in its coefficients, with analytic forces. NumPy only.
 
-The energy of an atom is a polynomial of second order in the *densities* around it,
+The energy of an atom is a polynomial of third order in the *densities* around it,
 
-    E_i = w0 + sum_a w_a rho_ia + sum_{a<=b} w_ab rho_ia rho_ib ,      rho_ia = sum_j phi_k(r_ij) ,
+    E_i = sum_{a<=b<=c} w_abc rho_ia rho_ib rho_ic ,      rho_i0 = 1 ,      rho_ia = sum_j phi_k(r_ij) ,
 
-where ``a`` counts the species of the neighbour ``j`` and a radial function ``phi_k``; each species of atom ``i`` has
-coefficients of its own. A fixed short-range repulsion keeps atoms apart where there are no data yet. Fitting energies
-and forces is a linear least-squares problem, so a model is fitted in milliseconds, and what it knows and does not know
-shows as the scatter of a committee.
+where ``a`` counts radial functions ``k`` and species of the neighbour ``j``; each species of atom ``i`` has its own
+coefficients. A fixed short-range repulsion keeps atoms apart where there are no data yet. Fitting energies and forces is
+a linear least-squares problem: a model is fitted in a second, and what it does not know shows as the scatter of a
+committee.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 SPECIES = (29, 79)  # Cu, Au
 CUTOFF = 5.2  # angstrom
-N_RADIAL = 8
-N_DENSITIES = len(SPECIES) * N_RADIAL
-_FIRST, _SECOND = np.triu_indices(N_DENSITIES)
-N_FEATURES = N_DENSITIES + len(_FIRST) + 1
-N_COEFFICIENTS = len(SPECIES) * N_FEATURES
+N_RADIAL = 5
+N_DENSITIES = 1 + len(SPECIES) * N_RADIAL  # the first is the constant 1
+FEATURES = np.array(list(itertools.combinations_with_replacement(range(N_DENSITIES), 3)))
+N_COEFFICIENTS = len(SPECIES) * len(FEATURES)
 
 ENERGY_WEIGHT = 10.0  # of one energy per atom, relative to one force component
-RIDGE = 1e-6
+RIDGE = 1e-10
+
+_FEATURE = np.zeros((N_DENSITIES,) * 3, dtype=int)  # (a, b, c) in any order -> number of the feature
+for _number, _densities in enumerate(FEATURES):
+    for _a, _b, _c in itertools.permutations(_densities):
+        _FEATURE[_a, _b, _c] = _number
+_MULTIPLICITY = np.bincount(_FEATURE.ravel())
 
 
 class Pairs(NamedTuple):
@@ -77,8 +83,9 @@ class Environment:
         self.pairs = neighbours(atoms.positions, np.array(atoms.cell))
         self.size = len(self.species)
         value, slope = radial_functions(self.pairs.distance)
-        columns = self.species[self.pairs.j][:, None] * N_RADIAL + np.arange(N_RADIAL)
+        columns = 1 + self.species[self.pairs.j][:, None] * N_RADIAL + np.arange(N_RADIAL)
         self.density = np.zeros((self.size, N_DENSITIES))
+        self.density[:, 0] = 1
         np.add.at(self.density, (self.pairs.i[:, None], columns), value)
         self.columns, self.slope = columns, slope
 
@@ -103,41 +110,34 @@ def predict(models, atoms):
     shared_energy, shared_slope = repulsion(env.pairs.distance)
     energies, forces = [], []
     for model in np.atleast_2d(models):
-        coefficients = model.reshape(len(SPECIES), N_FEATURES)[env.species]
-        quadratic = np.zeros((len(SPECIES), N_DENSITIES, N_DENSITIES))
-        quadratic[:, _FIRST, _SECOND] = model.reshape(len(SPECIES), N_FEATURES)[:, N_DENSITIES:-1]
-        bent = np.einsum("iab,ib->ia", (quadratic + quadratic.transpose(0, 2, 1))[env.species], env.density)
-        linear = coefficients[:, :N_DENSITIES]
-        energy = ((linear + 0.5 * bent) * env.density).sum() + coefficients[:, -1].sum()
-        dense = (linear + bent)[env.pairs.i[:, None], env.columns]  # dE_i / d rho_ia, for the neighbour's species
-        energies.append(energy + 0.5 * shared_energy.sum())
-        forces.append(env.push((dense * env.slope).sum(axis=1) + 0.5 * shared_slope))
+        coefficients = model.reshape(len(SPECIES), -1) / _MULTIPLICITY
+        tensor = coefficients[:, _FEATURE][env.species]  # symmetric, one for each atom
+        slope = np.einsum("iabc,ib,ic->ia", tensor, env.density, env.density, optimize=True)
+        energies.append((slope * env.density).sum() + 0.5 * shared_energy.sum())
+        pull = 3 * slope[env.pairs.i[:, None], env.columns] * env.slope  # dE_i / d r_ij, by radial function
+        forces.append(env.push(pull.sum(axis=1) + 0.5 * shared_slope))
     return np.array(energies), np.array(forces)
 
 
 def equations(atoms, energy, forces):
     """Return matrix and right side of the linear equations that one labelled structure adds to a fit."""
     env = Environment(atoms)
-    features = np.concatenate(
-        [env.density, env.density[:, _FIRST] * env.density[:, _SECOND], np.ones((env.size, 1))], axis=1
-    )
-    by_species = np.stack([(env.species == s) @ features for s in range(len(SPECIES))])
+    a, b, c = (env.density[:, column] for column in FEATURES.T)
+    atom_slope = np.zeros((len(env.slope), N_DENSITIES))
+    np.put_along_axis(atom_slope, env.columns, env.slope, axis=1)
+    da, db, dc = (atom_slope[:, column] for column in FEATURES.T)
+    i, j = env.pairs.i, env.pairs.j
+    slope = da * (b * c)[i] + db * (a * c)[i] + dc * (a * b)[i]  # of the features of atom i, as its neighbour j leaves
 
-    slope = np.zeros((len(env.slope), N_DENSITIES))
-    np.put_along_axis(slope, env.columns, env.slope, axis=1)
-    there = env.density[env.pairs.i]
-    slope = np.concatenate(
-        [slope, slope[:, _FIRST] * there[:, _SECOND] + there[:, _FIRST] * slope[:, _SECOND]], axis=1
-    )  # of the features of atom i, as its neighbour j moves away
-    ends = np.zeros((env.size, len(env.slope)))
-    ends[env.pairs.i, np.arange(len(env.slope))] += 1
-    ends[env.pairs.j, np.arange(len(env.slope))] -= 1
-    matrix = np.zeros((1 + 3 * env.size, len(SPECIES), N_FEATURES))
-    matrix[0] = by_species * ENERGY_WEIGHT / env.size
+    ends = np.zeros((env.size, len(i)))
+    ends[i, np.arange(len(i))] += 1
+    ends[j, np.arange(len(j))] -= 1
+    matrix = np.zeros((1 + 3 * env.size, len(SPECIES), len(FEATURES)))
     for s in range(len(SPECIES)):
-        mine = env.species[env.pairs.i] == s
+        matrix[0, s] = (env.species == s) @ (a * b * c) * ENERGY_WEIGHT / env.size
+        mine = env.species[i] == s
         for x in range(3):
-            matrix[1 + x :: 3, s, :-1] = ends[:, mine] @ (slope[mine] * env.pairs.unit[mine, x : x + 1])
+            matrix[1 + x :: 3, s] = ends[:, mine] @ (slope[mine] * env.pairs.unit[mine, x : x + 1])
 
     shared_energy, shared_slope = repulsion(env.pairs.distance)
     right = np.append(

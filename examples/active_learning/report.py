@@ -3,24 +3,29 @@
 import numpy as np
 import potential
 
+SAMPLE = 3  # of so many predicted force components one is kept for the plot
+
 
 def load(paths):
     """Return the models of a committee."""
     return np.array([np.load(path) for path in paths])
 
 
-def compare(models, structures):
-    """Return reference and predicted force components (eV/angstrom) of labelled structures; the committee's mean."""
-    mean = models.mean(axis=0)
-    reference = np.concatenate([atoms.get_forces().ravel() for atoms in structures])
-    predicted = np.concatenate([potential.predict(mean, atoms)[1].ravel() for atoms in structures])
-    return reference, predicted
+def predict(paths, structures):
+    """Return the force components (eV/angstrom) that a committee predicts on average."""
+    mean = load(paths).mean(axis=0)
+    return np.concatenate([potential.predict(mean, atoms)[1].ravel() for atoms in structures])
 
 
-def relative_error(paths, structures):
-    """Return the root mean square error of a committee's forces, relative to the spread of the reference."""
-    reference, predicted = compare(load(paths), structures)
-    return float(np.sqrt(np.mean((predicted - reference) ** 2)) / reference.std())
+def reference(structures):
+    """Return the force components that the reference gave."""
+    return np.concatenate([atoms.get_forces().ravel() for atoms in structures])
+
+
+def relative_error(structures, predicted):
+    """Return the root mean square error of forces, relative to the spread of the reference."""
+    wanted = reference(structures)
+    return float(np.sqrt(np.mean((predicted - wanted) ** 2)) / wanted.std())
 
 
 def line(iteration, entry):
@@ -33,11 +38,11 @@ def line(iteration, entry):
 
 def table(history):
     """Return all iterations as a table."""
-    rows = ["iteration  labels  error  random  hottest  known  chosen"]
+    rows = ["iteration  labels   error  random  reached  known  chosen"]
     for number, entry in enumerate(history):
         rows.append(
-            f"{number:9d}  {entry['labels']:6d}  {entry['error']:5.1%}  {entry['random_error']:6.1%}"
-            f"  {entry['temperature']:5.0f} K  {entry['known']:5.0%}  {entry['chosen']:6d}"
+            f"{number:9d}  {entry['labels']:6d}  {entry['error']:6.1%}  {entry['random_error']:6.1%}"
+            f"  {entry['reached']:5.0f} K  {entry['known']:5.0%}  {entry['chosen']:6d}"
         )
     return "\n".join(rows)
 
@@ -64,8 +69,8 @@ def summary(history, settings):
 ACTIVE, RANDOM, KNOWN, CANDIDATE, FAILED = "#0b6e8a", "#b0b4ba", "#7fbfb0", "#f2b84b", "#d1495b"
 
 
-def draw(history, settings, paths, held_out, file):
-    """Draw error, deviation, fractions by iteration, and the forces of the final potential."""
+def draw(history, settings, held_out, file):
+    """Draw error, deviation and fractions by iteration, and the forces of the first and the last potential."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -88,16 +93,18 @@ def draw(history, settings, paths, held_out, file):
         _errors(panels[0, 0], history)
         _deviations(panels[0, 1], history, settings)
         _fractions(panels[1, 0], history)
-        _forces(panels[1, 1], *compare(load(paths), held_out))
+        _forces(panels[1, 1], reference(held_out)[::SAMPLE], history)
         for panel in (panels[0, 0], panels[0, 1], panels[1, 0]):
             panel.set_xlabel("iteration")
             panel.set_xticks(range(len(history)))
-        figure.suptitle("A Cu-Au potential learns by asking", x=0.01, ha="left", fontsize=14, fontweight="bold")
+        figure.suptitle("A potential for Cu-Au learns by asking", x=0.01, ha="left", fontsize=14, fontweight="bold")
         figure.savefig(file)
         plt.close(figure)
 
 
 def _errors(panel, history):
+    from matplotlib.ticker import NullLocator
+
     steps = range(len(history))
     panel.axhspan(1e-3, 20, color="#eef6f3", zorder=0)
     panel.text(len(history) - 1, 19, "20 % of the spread", va="top", ha="right", color="#6c8f86", fontsize=8.5)
@@ -117,9 +124,10 @@ def _errors(panel, history):
         )
     panel.set_yscale("log")
     values = [100 * entry[name] for entry in history for name in ("error", "random_error")]
+    panel.set_yticks([1, 2, 5, 10, 20, 50, 100, 200])
     panel.set_ylim(min(values) * 0.6, max(*values, 25) * 1.4)
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    panel.yaxis.set_minor_formatter("")
+    panel.yaxis.set_minor_locator(NullLocator())
     panel.set_title("Force error on held-out structures")
     panel.legend(frameon=False, loc="upper right")
 
@@ -138,7 +146,7 @@ def _deviations(panel, history, settings):
         panel.text(len(history) - 0.5, settings[name], text, va="bottom", ha="right", fontsize=8.5, color="#333333")
     panel.set_yscale("log")
     panel.set_ylabel("eV/Å")
-    panel.set_title("Deviation of the committee, each explored structure")
+    panel.set_title("Committee deviation, explored structures")
 
 
 def _fractions(panel, history):
@@ -149,29 +157,23 @@ def _fractions(panel, history):
         panel.bar(steps, heights, bottom=bottom, color=colour, width=0.72, label=name)
         bottom += heights
     for step, entry in enumerate(history):
-        panel.text(step, 103, f"{entry['temperature']:.0f} K", ha="center", fontsize=8, color="#333333")
+        panel.text(step, 103, f"{entry['reached']:.0f} K", ha="center", fontsize=8, color="#333333")
     panel.set_ylim(0, 128)
     panel.set_yticks(range(0, 101, 25))
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    panel.set_title("What exploration found, and how hot it got")
+    panel.set_title("What exploration found, and how hot it got on average")
     panel.legend(frameon=False, ncols=3, loc="upper left", handlelength=1, columnspacing=1.2)
 
 
-def _forces(panel, reference, predicted):
-    limit = 1.05 * max(np.abs(reference).max(), np.abs(predicted).max())
+def _forces(panel, wanted, history):
+    limit = 1.05 * np.abs(wanted).max()
     panel.plot([-limit, limit], [-limit, limit], color="#333333", lw=0.8)
-    panel.scatter(reference, predicted, s=5, color=ACTIVE, alpha=0.35, linewidths=0)
+    for entry, colour, size in ((history[0], CANDIDATE, 6), (history[-1], ACTIVE, 6)):
+        label = f"{entry['labels']} labels, {entry['error']:.1%}"
+        panel.scatter(wanted, entry["predicted"], s=size, color=colour, alpha=0.45, linewidths=0, label=label)
     panel.set_xlim(-limit, limit)
     panel.set_ylim(-limit, limit)
-    panel.set_aspect("equal")
     panel.set_xlabel("reference force, eV/Å")
     panel.set_ylabel("predicted force, eV/Å")
-    error = np.sqrt(np.mean((predicted - reference) ** 2))
-    panel.text(
-        0.04,
-        0.96,
-        f"RMSE {1000 * error:.0f} meV/Å\nspread {reference.std():.2f} eV/Å",
-        transform=panel.transAxes,
-        va="top",
-    )
-    panel.set_title("Held-out forces, final potential")
+    panel.set_title("Held-out forces, first and last potential")
+    panel.legend(frameon=False, loc="upper left", handletextpad=0.2, markerscale=2.5)
