@@ -155,7 +155,7 @@ class Pbs:
             return Accepted(ids[-1]) if ids else Unclear(f"qsub ended well and printed no id: {said}")
         if rc in (126, 127) and not ids:
             return Refused(FailureClass.CONFIG, f"qsub cannot be run on that host: {said}")
-        text = "\n".join(line for line in err.splitlines() if line.startswith("qsub: "))
+        text = "\n".join(line for line in err.splitlines() if line.startswith(("qsub: ", "usage: qsub")))
         if ids or not text or _UNHEARD.search(err):
             return Unclear(said)
         return Refused(FailureClass.THROTTLED if _LATER.search(text) else FailureClass.CONFIG, said)

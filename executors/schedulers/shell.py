@@ -53,6 +53,7 @@ _REFUSED = 73  # the exit code of ``submit`` for what fails before anything is s
 _HEAD = "dflow-hpc shell 1"
 _KEPT = 7 * 24 * 3600  # seconds after its end for which a state is kept
 _SHOWN = 600  # and for which the queue shows it
+_LATE = 60  # seconds after which a job does not start any more; after twice as many it counts as lost
 
 _COMMON = """\
 dfh_home=$HOME/.dflow-hpc/shell
@@ -87,6 +88,8 @@ dfh_write() { printf '%s\\n' "$2" >"$DFH_STATE/$1.tmp" && mv "$DFH_STATE/$1.tmp"
 dfh_refuse() { echo "$1" >&2; exit @REFUSED@; }
 dfh_sign() { dfh_born $$; dfh_write "$1" "$$ ${dfh_born:--} ${dfh_boot:--} $dfh_host $PPID $(date +%s)"; }
 dfh_one() {
+    # Without the process by which others see that it will run, nothing more is started.
+    { read -r dfh_line <"$DFH_STATE/pid"; } 2>/dev/null && dfh_lives $dfh_line || exit
     dfh_began=$(date +%s) dfh_rc=0 dfh_word=EXITED
     if ! dfh_cancelled "$1"; then
         timeout -k 10 "$dfh_limit" sh "$0" member "$1" </dev/null >>"$dfh_out" 2>&1
@@ -113,6 +116,7 @@ submit)
     exit 0 ;;
 run)
     dfh_sign pid
+    { read -r dfh_line <"$DFH_STATE/job"; } 2>/dev/null && [ $(($(date +%s) - ${dfh_line#* })) -le @LATE@ ] || exit
     dfh_worker=0
     while [ $dfh_worker -lt "$dfh_at_once" ]; do
         (
@@ -179,7 +183,7 @@ dfh_show() {
     if { read -r dfh_line <"$dfh_s/pid"; } 2>/dev/null; then
         dfh_lives $dfh_line
         case $? in 0) set -- PENDING ;; 2) set -- ELSEWHERE ;; *) set -- LOST ;; esac
-    elif [ $((dfh_now - dfh_submitted)) -lt 60 ]; then
+    elif [ $((dfh_now - dfh_submitted)) -le $((2 * @LATE@)) ]; then
         set -- STARTING
     else
         set -- LOST
@@ -227,7 +231,7 @@ dfh_cancel() {
 
 
 def _filled(text: str) -> str:
-    values = {"REFUSED": _REFUSED, "KEPT": _KEPT, "SHOWN": _SHOWN, "HEAD": _HEAD}
+    values = {"REFUSED": _REFUSED, "KEPT": _KEPT, "SHOWN": _SHOWN, "LATE": _LATE, "HEAD": _HEAD}
     return re.sub("@([A-Z]+)@", lambda match: str(values[match[1]]), text.replace("@TOOLS@", _TOOLS))
 
 

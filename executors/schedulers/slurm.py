@@ -152,7 +152,7 @@ class Slurm:
             return Accepted(ids[-1]) if ids else Unclear(f"sbatch ended well and printed no id: {said}")
         if rc in (126, 127) and not ids:
             return Refused(FailureClass.CONFIG, f"sbatch cannot be run on that host: {said}")
-        complaints = [line for line in err.splitlines() if re.match("sbatch: (error|fatal): ", line)]
+        complaints = [line for line in err.splitlines() if re.match("sbatch: (?!warning)", line, re.IGNORECASE)]
         text = "\n".join(complaints)
         if ids or not complaints or _UNHEARD.search(text):
             return Unclear(said)

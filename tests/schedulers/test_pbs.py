@@ -134,6 +134,7 @@ def test_every_recorded_submission():
         (188, "qsub: would exceed queue generic's per-user limit of jobs in 'Q' state\n", FailureClass.THROTTLED),
         (182, "qsub: Maximum number of jobs already in queue\n", FailureClass.THROTTLED),
         (170, "qsub: Queue is not enabled\n", FailureClass.THROTTLED),
+        (2, "usage: qsub [-a date_time] ...\n", FailureClass.CONFIG),
         (1, "qsub: Bad UID for job execution\n", FailureClass.CONFIG),
     ],
 )

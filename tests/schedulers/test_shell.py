@@ -133,6 +133,39 @@ def test_kill_9_of_the_program_and_of_its_supervisor(host):
     assert (now[f"{two}_0"].word, now[f"{two}_0"].failure) == ("LOST", None)
 
 
+def test_nothing_is_started_without_its_supervisor(host):
+    job = submit(host, members=2, at_once=1, body="until [ -e go ]; do sleep 0.1; done")
+    until(host, lambda now: now[f"{job}_0"].phase is Phase.RUNNING)
+    supervisor = int((state_directory(host, job) / "pid").read_text().split()[0])
+    os.kill(supervisor, signal.SIGKILL)
+    until(host, lambda now: now[f"{job}_1"].word == "LOST")
+    (host.home / "work dir" / "go").touch()
+    until(host, lambda _: not group_lives(supervisor))
+    now = states(host)
+    assert [state.word for state in now.values()] == ["EXITED", "LOST"]
+    assert not (state_directory(host, job) / "pid.1").exists()
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_what_was_given_up_does_not_start_late(host):
+    job = submit(host, body="echo once")
+    directory = without_an_end(host, job)
+    (directory / "job").write_text("1 1000\n")
+    (directory / "pid").unlink()
+    (directory / "pid.0").unlink()
+    assert states(host)[job].word == "LOST"
+    host.run(f"DFH_STATE={directory} sh job.sh run", cwd=host.home / "work dir")
+    assert states(host)[job].word == "LOST"
+    assert (host.home / "work dir" / "job.out").read_text() == "once\n"
+
+
 def test_a_process_of_another_host_counts_as_live_and_one_of_another_boot_does_not(host):
     job = submit(host)
     directory = without_an_end(host, job)

@@ -143,7 +143,9 @@ def test_every_recorded_submission():
         (255, "", "ssh: connection closed\n", Unclear),
         (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n", Unclear),
         (143, "", "", Unclear),
+        (1, "", "sbatch: warning: memory is per node here\n", Unclear),
         (127, "", "sh: 1: sbatch: not found\n", FailureClass.CONFIG),
+        (1, "", "sbatch: unrecognized option '--nosuch=1'\nTry \"sbatch --help\"\n", FailureClass.CONFIG),
         (
             1,
             "",

@@ -97,10 +97,24 @@ def test_cancelling(cluster):
     assert {state.failure for state in states} == {FailureClass.CANCELLED}
 
 
+def test_a_gpu_and_a_warning(slurm_rig):
+    """Slurm looks at time limits once in a while: the warning may come a minute early."""
+    cluster = slurm_rig["gpu"]
+    wanted = Resources(queue="gpu", gpus=1, time="2m")
+    body = 'echo "$CUDA_VISIBLE_DEVICES"; trap "echo soon; exit 7" USR2; sleep 300 & wait'
+    job, accepted = submit(cluster, resources=wanted, warn=60, body=body)
+    (state,) = until(cluster, accepted.id, ended)
+    assert (state.word, state.failure) == ("FAILED", None)
+    device, said = cluster.ok(f"cat {shlex.quote(job.directory)}/{SLURM.output(None)}").splitlines()
+    assert device.isdecimal()
+    assert said == "soon"
+
+
 def test_refusals_and_description(cluster):
-    _, refused = submit(cluster, resources=Resources(queue="nosuch"))
-    assert isinstance(refused, Refused)
-    assert refused.failure is FailureClass.CONFIG
+    for wrong in (Resources(queue="nosuch"), Resources(extra=("--nosuch=1",)), Resources(memory="999GB")):
+        _, refused = submit(cluster, resources=wrong)
+        assert isinstance(refused, Refused)
+        assert refused.failure is FailureClass.CONFIG
     facts = SLURM.read_description(*ask(cluster, SLURM.describe()))
     assert facts.accounting is cluster.accounting
     assert facts.version
