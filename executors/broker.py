@@ -148,6 +148,8 @@ class Broker:
             self._loop_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loop_task
+        with contextlib.suppress(ExecutorError):  # what it was to forget there, it forgets by its age
+            await asyncio.to_thread(self._site.close)
         await asyncio.gather(*self._flying, return_exceptions=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._journal.close()

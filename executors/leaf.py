@@ -32,6 +32,8 @@ class LeafRequest:
     """Called once, when the leaf really starts to run."""
     on_progress: Callable[[str], None]
     """Called with ``"n/m"`` when the leaf reports progress."""
+    retry_id: str | None = None
+    """Id of its Retry node, where it is an attempt of one: a job on a machine is found again across attempts."""
     deadline: float | None = None
     """When it must have ended, in seconds since the epoch."""
     timeout: float | None = None

@@ -166,3 +166,7 @@ class Site(Protocol):
     def forget(self, tokens: Sequence[str]) -> None:
         """Note tokens whose outcome is safe here; the next command takes them along."""
         ...
+
+    def close(self) -> None:
+        """Give the machine up; questions in flight end with ``HostUnreachable``."""
+        ...

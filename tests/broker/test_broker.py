@@ -65,6 +65,9 @@ class QuickSite:
     def forget(self, tokens):
         self.forgotten += tokens
 
+    def close(self):
+        pass
+
 
 @pytest.fixture
 def parcel(tmp_path):

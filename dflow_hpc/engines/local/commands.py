@@ -25,7 +25,8 @@ from dflow_hpc.engines.local.supervisor import Program, Supervisor, execute, fin
 from dflow_hpc.engines.local.views import View
 from dflow_hpc.executors import runtimes
 
-_SCRIPT = "/argo/staging/script"
+SCRIPT = "/argo/staging/script"
+"""Where Argo puts the source of a script."""
 _HINTS = {
     signal.SIGKILL: "; the kernel does this when memory runs out: `dmesg` or the machine's monitoring tells",
     signal.SIGSEGV: "; a compiled library crashed",
@@ -97,7 +98,7 @@ def _stage(leaf: Leaf, view: View) -> staging.Inputs:
         inputs.stage(artifact, view.own_path(artifact["path"]))
     source = (leaf.template.get("script") or {}).get("source")
     if source:
-        path = view.own_path(_SCRIPT)
+        path = view.own_path(SCRIPT)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         container = leaf.template["script"]
         staging.write_file(path, view.translate(source, container, _termination_log(leaf.root, "main")).encode())
@@ -152,7 +153,7 @@ def _programs(leaf: Leaf, view: View) -> list[Program]:
     if "containerSet" not in template:
         container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
         if (template.get("script") or {}).get("source"):
-            container["args"] = [*(container.get("args") or []), _SCRIPT]
+            container["args"] = [*(container.get("args") or []), SCRIPT]
         return [_program(leaf, view, container, captured=result), *sidecars]
     group = template["containerSet"]
     retry = group.get("retryStrategy") or {}

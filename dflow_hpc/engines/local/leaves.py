@@ -108,7 +108,12 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
         on_progress=on_progress,
         deadline=min((limit for limit in limits if limit is not None), default=None),
         timeout=_timeout(body),
+        retry_id=executor.tree.id_of(node["name"].rpartition("(")[0]) if _is_attempt(node) else None,
     )
+
+
+def _is_attempt(node: Node) -> bool:
+    return bool((node.get("nodeFlag") or {}).get("retried"))
 
 
 def _timeout(body: Json) -> float | None:

@@ -1,7 +1,7 @@
 """Where a leaf is placed: the wish on its template against the machines' profiles.
 
-This version runs leaves on this machine: a profile with ``scheduler = "shell"`` and no host gives the leaf its setup
-lines and as many of the workers as the CPUs that it asks for. Any other profile is refused before anything runs.
+A profile with ``scheduler = "shell"``, no host and no transport is this host: its leaves go to the local workers, with
+its setup lines and as many of the workers as the CPUs that they ask for. Leaves of any other become jobs.
 
 Not here: the profiles themselves (``executors/machine.py``).
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Machine, Machines, Resources, machine_files, step_resources
+from dflow_hpc.executors.machine import Limits, Machine, Machines, Resources, machine_files, step_resources
 
 MACHINE_ANNOTATION = "dflow-hpc/machine"
 RESOURCES_ANNOTATION = "dflow-hpc/resources"
@@ -23,12 +23,16 @@ _FILE = "machines.json"
 
 
 class Place(NamedTuple):
-    """What a leaf's placement means for the local workers."""
+    """Where a leaf runs, and what that means there."""
 
     slots: int = 1
     """Workers that it occupies."""
     setup: tuple[str, ...] = ()
     """Shell lines before its program."""
+    machine: Machine | None = None
+    """The machine on which it becomes a job; None is a local worker."""
+    resources: Resources = Resources()
+    """What the job asks for."""
 
 
 class Placements:
@@ -66,10 +70,12 @@ class Placements:
                 f"template {template.get('name')!r} is placed on machine {name!r}; the run was started without a "
                 f"profile of that name ({self._file}). Submit it anew."
             )
-        profile = self._profiles[name]
-        resources = _resources(Resources(**profile["resources"]), wished, template)
+        machine = _machine(self._profiles[name])
+        resources = _resources(machine.resources, wished, template)
+        if not _is_here(machine):
+            return Place(machine=machine, resources=resources)
         wanted = max(1, resources.cpus * resources.tasks)
-        return Place(wanted if self._workers <= 0 else min(wanted, self._workers), tuple(profile["setup"]))
+        return Place(wanted if self._workers <= 0 else min(wanted, self._workers), machine.setup)
 
 
 def profiles(manifest: dict[str, Any], beside: Path | None = None) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def profiles(manifest: dict[str, Any], beside: Path | None = None) -> dict[str, 
         beside: The script's directory, where ``machines.toml`` is looked for before the current directory.
 
     Raises:
-        ConfigError: A machine is unknown, is not one that this version can use, or a step's wishes are wrong.
+        ConfigError: A machine is unknown, or a step's wishes are wrong.
     """
     machines: Machines | None = None
     found: dict[str, Any] = {}
@@ -90,8 +96,6 @@ def profiles(manifest: dict[str, Any], beside: Path | None = None) -> dict[str, 
             continue
         machines = machines or Machines(machine_files(beside))
         machine = machines.get(name)
-        if machine.scheduler != "shell" or machine.host is not None:
-            raise ConfigError(_not_yet(machine))
         _resources(machine.resources, wished, template)
         found[name] = dataclasses.asdict(machine)
     return found
@@ -117,9 +121,13 @@ def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Re
     return step_resources(defaults, json.loads(wished), f"template {template.get('name')!r}")
 
 
-def _not_yet(machine: Machine) -> str:
-    return (
-        f"machine {machine.name!r} asks for {machine.describe()}, which this version cannot run yet: it runs leaves on "
-        f'this machine only. To run its steps here, put a profile [machine.{machine.name}] with scheduler = "shell" '
-        "and no host into machines.toml beside the script."
+def _is_here(machine: Machine) -> bool:
+    return machine.scheduler == "shell" and machine.host is None and machine.transport is None
+
+
+def _machine(kept: dict[str, Any]) -> Machine:
+    """Return a profile from the form in which ``keep`` left it."""
+    resources = Resources(**{**kept["resources"], "extra": tuple(kept["resources"]["extra"])})
+    return Machine(
+        **{**kept, "setup": tuple(kept["setup"]), "resources": resources, "limits": Limits(**kept["limits"])}
     )

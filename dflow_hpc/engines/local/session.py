@@ -69,6 +69,7 @@ class Session:
         self._interruption: Interrupted | None = None
         self._task: asyncio.Task[Any] | None = None
         self._interpreter: Interpreter | None = None
+        self._host: LocalLeafHost | None = None
         self._taken = 0
         """Bytes of the requests that were dealt with."""
 
@@ -107,7 +108,7 @@ class Session:
         self._tree = NodeTree(self._run.name, self._sink)
         if "startedAt" in state.tree.head:
             self._tree.head["startedAt"] = state.tree.head["startedAt"]
-        host = self._leaf_host(workflow)
+        host = self._host = self._leaf_host(workflow)
         try:
             await host.start()
             remove_tree(self._run.store / ".incoming")  # what a killed leaf was about to store
@@ -140,6 +141,7 @@ class Session:
             runtime=settings["runtime"],
             isolation=settings["isolation"],
             copy_method=settings["debug_copy_method"],
+            say=lambda text: self._say(f"{self._run.name}: {text}"),
         )
 
     def _sink(self, change: Record) -> None:
@@ -237,6 +239,8 @@ class Session:
     def _break_off(self, interruption: Interrupted) -> None:
         self._interruption = interruption
         self._journal.freeze()
+        if self._host is not None:
+            self._host.leave()
         if self._task is not None:
             self._task.cancel()
 

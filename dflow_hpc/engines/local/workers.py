@@ -23,14 +23,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local import leafrun, leftovers, placement
 from dflow_hpc.engines.local.progress import ProgressWatch
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
+from dflow_hpc.executors.machine import Machine
+
+if TYPE_CHECKING:
+    from dflow_hpc.engines.local.machines import MachineHost
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL. Argo gives 30; on one machine nobody waits for a network."""
@@ -78,6 +83,7 @@ class LocalLeafHost:
         copy_method: How inputs are staged; None is the cheapest that is safe.
         grace: Seconds between SIGTERM and SIGKILL when a leaf is ended.
         namespaces: Use mount namespaces for literal paths where the kernel allows it; False substitutes them.
+        say: Called with what the user should know at once and belongs to no leaf, such as a machine that pauses.
     """
 
     def __init__(
@@ -93,8 +99,11 @@ class LocalLeafHost:
         copy_method: str | None = None,
         grace: float = GRACE,
         namespaces: bool = True,
+        say: Callable[[str], None] | None = None,
     ):
         self._run_dir = run_dir.resolve()
+        self.notices: list[str] = []
+        """What the user should know that belongs to no single leaf."""
         self._grace = grace
         self._package_dir = str(Path(__file__).resolve().parents[3])
         self._settings: dict[str, Any] = {
@@ -116,6 +125,8 @@ class LocalLeafHost:
             "keep": [str(self._run_dir), self._package_dir, sys.prefix, sys.base_prefix, store["workdir"]],
         }
         self._placements = placement.Placements(self._settings["workers"], self._run_dir)
+        self._machines: dict[str, MachineHost] = {}
+        self._say = say or self.notices.append
         self._directories: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._running: dict[str, _Running] = {}
@@ -128,8 +139,6 @@ class LocalLeafHost:
         self._closing = False
         self._ready = False
         self._false_starts = 0
-        self.notices: list[str] = []
-        """What the user should know that belongs to no single leaf."""
 
     async def start(self) -> None:
         """End what is left of an earlier life of the run, then start the zygote.
@@ -243,10 +252,15 @@ class LocalLeafHost:
         """
         root = self.leaf_dir_for(request)
         recorded = read_record(root)
-        if recorded is not None:
-            return recorded
         place = self._placements.of(request.template)
+        if recorded is not None:
+            if place.machine is not None:
+                self._machine(place.machine).delivered(request)
+            return recorded
         line = _spec_line(request, root, place)
+        if place.machine is not None:
+            spec = json.loads(line.partition(b"\t")[2])
+            return _as_outcome(await self._machine(place.machine).run(request, spec, place))
         running = self._running[request.node_id] = _Running(request, root, line)
         self._watch_time(running)
         self._post(line)
@@ -264,6 +278,19 @@ class LocalLeafHost:
                 running.timer.cancel()
             self._running.pop(request.node_id, None)
             self._progress.forget(request.node_id)
+
+    def _machine(self, machine: Machine) -> MachineHost:
+        if machine.name not in self._machines:
+            # Loaded where a machine is used only: what talks to machines is much.
+            from dflow_hpc.engines.local.machines import MachineHost
+
+            self._machines[machine.name] = MachineHost(machine, self._run_dir, self._settings, self._say)
+        return self._machines[machine.name]
+
+    def leave(self) -> None:
+        """Let the jobs on machines live on when what awaits ``run`` is cancelled: the session breaks off."""
+        for machine in self._machines.values():
+            machine.leave()
 
     def _watch_time(self, running: _Running) -> None:
         if running.timer is not None:
@@ -342,6 +369,8 @@ class LocalLeafHost:
         """End all leaves that still run, and the zygote. Cancel what awaits ``run`` first."""
         self._closing = True
         self._progress.close()
+        for machine in self._machines.values():
+            await machine.close()
         if self._zygote is None:
             return
         if self._pidfd >= 0:

@@ -1,0 +1,310 @@
+"""Leaves that are placed on a machine: inputs out of the run's store, a job there, outputs back into the store.
+
+``MachineHost`` is to the engine what the local workers are: a leaf in, an outcome out, with a leaf directory that looks
+the same. The machine itself is the broker's (``executors/broker.py``).
+
+Not here: when and how a job is submitted, watched and cancelled; which machine (``placement.py``).
+
+Trap: texts of a template name the leaf's directory *here* after substitution. The site replaces it by the one there,
+so that directory's path must not be a part of anything else that such a text says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dflow_hpc.engines.local import leafrun, staging
+from dflow_hpc.engines.local.commands import SCRIPT
+from dflow_hpc.engines.local.environment import expand, variables
+from dflow_hpc.engines.local.leafrun import OP_ANNOTATION, Leaf
+from dflow_hpc.engines.local.leftovers import LEAF_MARK
+from dflow_hpc.engines.local.placement import Place
+from dflow_hpc.engines.local.views import View
+from dflow_hpc.executors.broker import Broker
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.jobs import key_of
+from dflow_hpc.executors.leaf import LeafRequest
+from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.questions import Ended, Waits
+from dflow_hpc.executors.site import Marker, Parcel, Site
+from dflow_hpc.manifest.view import annotations_of
+
+_RESULT = "result"
+"""File in the leaf's directory with a program's stdout, where that becomes ``outputs.result``."""
+_LIMIT = 4096
+_NOT_THERE = ("initContainers", "sidecars", "containerSet")
+
+
+@dataclass
+class _Packed:
+    """A leaf that is ready to go, and how to read what comes back."""
+
+    leaf: Leaf
+    parcel: Parcel
+    real: Callable[[str], str]
+    """Where a literal path of the template lies here."""
+
+
+class MachineHost:
+    """Runs leaves on one machine.
+
+    Args:
+        machine: Its profile.
+        run_dir: The run's directory.
+        settings: What the run's leaves share; see ``LocalLeafHost``.
+        say: Called with what belongs to no leaf.
+        site: The machine; None opens the one of the profile.
+        waits: How long to wait for what; None is the usual.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        run_dir: Path,
+        settings: dict[str, Any],
+        say: Callable[[str], None],
+        *,
+        site: Site | None = None,
+        waits: Waits | None = None,
+    ):
+        if site is None:
+            from dflow_hpc.executors.remote import RemoteSite
+
+            site = RemoteSite(machine)
+        self._machine = machine
+        self._settings = settings
+        self._code = Path(settings["code_dir"]) if settings["code_dir"] else None
+        self.broker = Broker(
+            machine.name,
+            site,
+            run_dir / ".machines" / f"{machine.name}.jsonl",
+            waits=waits,
+            max_jobs=machine.limits.max_jobs,
+            say=say,
+        )
+
+    async def run(self, request: LeafRequest, spec: dict[str, Any], place: Place) -> dict[str, Any]:
+        """Run one leaf to its end and return its record, which is written; see ``LeafHost``.
+
+        Args:
+            request: The leaf.
+            spec: Its spec, as the zygote gets it.
+            place: Where it was placed.
+        """
+        try:
+            packed = await asyncio.to_thread(self._pack, request, spec, place)
+        except staging.StagingError as error:
+            now = time.time()
+            record = {"phase": "Error", "message": str(error), "failure": error.failure, "started": now}
+            return self._write(request, spec["root"], {**record, "finished": now, "notices": []})
+        leaf, key = packed.leaf, packed.parcel.key
+        late = _Deadline(request, lambda: self.broker.drop(key))
+
+        def on_running() -> None:
+            leaf.started = time.time()
+            late.started()
+            request.on_running()
+
+        try:
+            ended = await self.broker.run(packed.parcel, on_running, leaf.notices.append)
+        finally:
+            late.cancel()
+        if late.passed and ended.job.failure is FailureClass.CANCELLED:
+            record = {"phase": "Failed", "message": leafrun.DEADLINE_TEXT, "failure": "WALLTIME"}
+            record = record if leaf.started else {**record, "message": "timeout"}
+        else:
+            record = await asyncio.to_thread(self._record, packed, ended)
+        started = record.pop("started", None) or ended.job.started or leaf.started
+        record = {"started": started, "finished": time.time(), "notices": leaf.notices, **record}
+        self._write(request, leaf.root, record)
+        self.broker.delivered(key)
+        return record
+
+    def delivered(self, request: LeafRequest) -> None:
+        """Note that a leaf has a record already: an earlier life may have been killed just before it said so."""
+        self.broker.delivered(key_of(request.workflow_uid, request.retry_id or request.node_id))
+
+    @staticmethod
+    def _write(request: LeafRequest, root: str, record: dict[str, Any]) -> dict[str, Any]:
+        record["members"] = []
+        leafrun.write_record(root, request.node_id, record)
+        return record
+
+    # Going there
+
+    def _pack(self, request: LeafRequest, spec: dict[str, Any], place: Place) -> _Packed:
+        leaf = Leaf(spec, self._settings)
+        leaf.started = 0.0
+        root = leaf.root
+        leafrun.make_directory(root)
+        staging.write_file(f"{root}/name", spec["name"].encode())
+        staging.write_file(f"{root}/type", b"Pod")
+        staging.write_file(f"{root}/phase", b"Running")
+        Path(root, "inputs").mkdir()
+        staging.stage_parameters(f"{root}/inputs/parameters", leaf.inputs.get("parameters") or [])
+        if OP_ANNOTATION in annotations_of(leaf.template):
+            program, real = self._pack_op(leaf)
+        else:
+            program, real = self._pack_command(leaf)
+        parcel = Parcel(
+            key=key_of(request.workflow_uid, request.retry_id or request.node_id),
+            name=re.sub(r"[^A-Za-z0-9_-]", "-", spec["name"])[:40],
+            comment=f"{request.workflow_name}/{spec['name']}",
+            resources=place.resources,
+            spec=program,
+            root=Path(root),
+            code=self._code if "record" in program else None,
+        )
+        return _Packed(leaf, parcel, real)
+
+    def _pack_op(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
+        record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
+        inputs = staging.Inputs(leaf.settings["store"], leaf.settings["copy_method"], record.get("writable") or [])
+        for artifact in leaf.inputs.get("artifacts") or []:
+            if artifact["name"] != staging.BUNDLE_INPUT:
+                inputs.stage(artifact, leafrun.op_path(leaf.root, artifact["path"]))
+        given = variables(leaf, {"name": "main", "env": leaf.template.get("env")})
+        program = {
+            "record": record,
+            "env": {**self._environment(leaf), **given},
+            "result": leaf.spec["result"],
+            "outputs": ["outputs"],
+        }
+        return program, lambda path: leafrun.op_path(leaf.root, path)
+
+    def _pack_command(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
+        template = leaf.template
+        if kinds := [kind for kind in _NOT_THERE if template.get(kind)]:
+            raise staging.StagingError(
+                "init",
+                f"the template {template.get('name')!r} is placed on machine {self._machine.name!r} and has "
+                f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
+            )
+        view = View(leaf.root, leaf.settings["run_dir"], template, [], "it runs on a machine")
+        inputs = staging.Inputs(leaf.settings["store"], leaf.settings["copy_method"], [])
+        for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
+            inputs.stage(artifact, view.own_path(artifact["path"]))
+        container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
+        log = f"{leaf.root}/termination-log"
+        environment = {**self._environment(leaf), **variables(leaf, container)}
+        words = [*(container.get("command") or []), *(container.get("args") or [])]
+        if not container.get("command"):
+            raise staging.StagingError(
+                "init",
+                f"the template {template.get('name')!r} has no command; without a container runtime a machine does "
+                "not know what its image would run. Give it a command",
+            )
+        if container.get("source"):
+            path = view.own_path(SCRIPT)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            text = view.translate(container["source"], container, log)
+            staging.write_file(path, text.encode())
+            words.append(SCRIPT)
+        view.prepare([])
+        directory = container.get("workingDir")
+        program = {
+            "words": [view.translate(expand(str(word), environment), container, log) for word in words],
+            "env": {name: view.translate(value, container, log) for name, value in environment.items()},
+            "directory": view.translate(directory, container, log) if directory else f"{leaf.root}/workdir",
+            "result": leaf.spec["result"],
+            "outputs": _outputs(leaf, view),
+            "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if container.get("source") else [],
+        }
+        return program, view.own_path
+
+    def _environment(self, leaf: Leaf) -> dict[str, str]:
+        """Return Argo's variables, without what is only true on this host."""
+        own = (LEAF_MARK, "ARGO_PROGRESS_FILE")
+        return {name: value for name, value in leaf.environment("main").items() if name not in own}
+
+    # Coming back
+
+    def _record(self, packed: _Packed, ended: Ended) -> dict[str, Any]:
+        if ended.job.failure is not None or ended.marker is None:
+            return self._failure(ended)
+        leaf, marker = packed.leaf, ended.marker.record
+        code = int(marker["rc"])
+        if marker["stage"] != "main":
+            container, failure = ("init", "STAGE_IN") if marker["stage"] == "in" else ("wait", "STAGE_OUT")
+            text = marker.get("text") or f"see {leaf.root}/log.txt"
+            return {"phase": "Error", "message": f"{container}: Error (exit code 64): {text}", "failure": failure}
+        outputs: dict[str, Any] = {}
+        if leaf.spec["result"]:
+            outputs["result"] = staging.without_newline(staging.tail(f"{leaf.root}/{_RESULT}", staging.RESULT_LIMIT))
+        outputs["exitCode"] = str(code)
+        text = staging.tail(f"{leaf.root}/termination-log", _LIMIT)
+        record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
+        prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
+        take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, packed.real, move=False)
+        leafrun.conclude(leaf, record, outputs, take, "")
+        return {**record, **_times(ended.marker)}
+
+    def _failure(self, ended: Ended) -> dict[str, Any]:
+        """Say in Argo's way why a job gave no outcome of its own: only what the program did itself is *Failed*."""
+        job = ended.job
+        failure = job.failure or FailureClass.LOST
+        where = f"job {job.id or job.token} on machine {self._machine.name!r}"
+        phase, message = {
+            FailureClass.OOM: ("Failed", f"OOMKilled (exit code 137): {where} took more memory than it asked for"),
+            FailureClass.WALLTIME: ("Failed", f"{leafrun.DEADLINE_TEXT}: {where} ran into its time limit"),
+            FailureClass.CONFIG: ("Error", f"the scheduler of machine {self._machine.name!r} refused it: {job.reason}"),
+            FailureClass.STAGE_OUT: ("Error", f"wait: Error (exit code 64): {job.reason}"),
+            FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
+        }.get(failure, ("Error", f"{where}: {job.reason or job.word or failure.value}"))
+        return {"phase": phase, "message": message, "failure": failure.value}
+
+    def leave(self) -> None:
+        """Let the jobs live on when the session breaks off."""
+        self.broker.leave()
+
+    async def close(self) -> None:
+        """Give the machine up. Cancel what awaits ``run`` first."""
+        await self.broker.close()
+
+
+class _Deadline:
+    """Calls once a leaf must have ended: at a moment, or so long after its real start."""
+
+    def __init__(self, request: LeafRequest, call: Callable[[], None]):
+        self._request = request
+        self._call = call
+        self._timers: list[asyncio.TimerHandle] = []
+        self.passed = False
+        if request.deadline is not None:
+            self._in(request.deadline - time.time())
+
+    def started(self) -> None:
+        if self._request.timeout is not None:
+            self._in(self._request.timeout)
+
+    def _in(self, delay: float) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(max(0.0, delay), self._pass))
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._call()
+
+    def cancel(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+
+def _outputs(leaf: Leaf, view: View) -> list[str]:
+    """Return what is to come back, relative to the leaf's directory."""
+    declared = leaf.template.get("outputs") or {}
+    sources = [item.get("valueFrom") or {} for item in declared.get("parameters") or []]
+    paths = [item["path"] for item in [*sources, *(declared.get("artifacts") or [])] if item.get("path")]
+    return sorted({os.path.relpath(view.own_path(path), leaf.root) for path in paths})
+
+
+def _times(marker: Marker) -> dict[str, float]:
+    found = {"started": marker.record.get("start"), "finished": marker.record.get("end")}
+    return {name: float(value) for name, value in found.items() if value}

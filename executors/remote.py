@@ -1,0 +1,335 @@
+"""A real machine behind ``Site``: its scheduler's texts, the protocol's scripts, a transport.
+
+It puts each question into one command there and reads the answer; the first use brings the scripts and asks the
+scheduler about itself. Everything that a scheduler says is matched to batches and members here, so that nobody above
+knows an id's form.
+
+Not here: what follows from an answer (``dispatcher.py``).
+
+Trap: other runs and the user share the account. A job counts as ours only by the id that our submission was given, and
+ids are used again: where a name is shown, it must be the batch's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from dflow_hpc.errors import HostUnreachable
+from dflow_hpc.executors import schedulers
+from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.machine import Machine, Resources
+from dflow_hpc.executors.protocol import Cargo, Frame, ProtocolError, Questions, Scripts, leaf_files, unpack
+from dflow_hpc.executors.schedulers import JobScript, JobState, Phase, SchedulerSilent
+from dflow_hpc.executors.site import (
+    Batch,
+    Look,
+    Marker,
+    NotBegun,
+    NoTrace,
+    Parcel,
+    Refusal,
+    Sighting,
+    Taken,
+    Unknown,
+    Verdict,
+)
+from dflow_hpc.executors.transport import Transport, open_transport
+
+_T = TypeVar("_T")
+_MARKER = "exit.json"
+
+
+class RemoteSite:
+    """A machine of a profile.
+
+    Args:
+        machine: The profile.
+        transport: The way to it; None opens the profile's.
+    """
+
+    def __init__(self, machine: Machine, transport: Transport | None = None):
+        self._machine = machine
+        self._scheduler = schedulers.get(machine.scheduler)
+        self.transport = transport or open_transport(machine)
+        self._scripts = Scripts(self.transport, machine.root)
+        self._forget: set[str] = set()
+        self._resources: dict[str, Resources] = {}
+        """Of batches, where known: a look-up needs to know where a job went."""
+        self._code: dict[Path, str] = {}
+        self._lock = threading.Lock()
+        self._facts: schedulers.Facts | None = None
+
+    def facts(self) -> schedulers.Facts:
+        """Return what the scheduler says of itself; asked once.
+
+        Raises:
+            HostUnreachable: It did not say.
+        """
+        with self._lock:
+            if self._facts is None:
+                reply = self._scripts.ask(Questions(run={"describe": self._scheduler.describe()}))
+                self._facts = _read(self._scheduler.read_description, reply.ran["describe"])
+            return self._facts
+
+    # Going there
+
+    def submit(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> dict[str, Verdict]:
+        """Bring what the batches need and submit each once; see ``Site``."""
+        cargo, codes = Cargo(), set[str]()
+        for batch in batches:
+            self._resources[batch.id] = parcels[batch.tokens[0]].resources
+            for token in batch.tokens:
+                self._pack_leaf(cargo, token, parcels[token], codes)
+            script = self._job(batch, parcels[batch.tokens[0]])
+            self._scripts.add_batch(cargo, batch.id, script, self._scheduler.submit("job.sh"), batch.tokens)
+        fault("remote.submit.packed")
+        with _troubles():
+            frames = self._scripts.submit(cargo, codes)
+        return {batch.id: self._verdict(frames.get(batch.id)) for batch in batches}
+
+    def _pack_leaf(self, cargo: Cargo, token: str, parcel: Parcel, codes: set[str]) -> None:
+        code = None
+        if parcel.code is not None:
+            sha = self._hash(parcel.code)
+            code = f"{self._scripts.home().root}/.cas/{sha}"
+            if sha not in codes and not self._scripts.has_code(sha):
+                self._scripts.add_code(cargo, sha, parcel.code)
+                codes.add(sha)
+        there = self._scripts.leaf_directory(token)
+        files = leaf_files(parcel.spec, here=parcel.root, there=there, code=code, setup=self._machine.setup)
+        self._scripts.add_leaf(cargo, token, files, parcel.root)
+
+    def _hash(self, code: Path) -> str:
+        if code not in self._code:
+            digest = hashlib.sha256()
+            for path in sorted(code.rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    content = hashlib.sha256(path.read_bytes()).hexdigest()
+                    digest.update(f"{path.relative_to(code)}\0{content}\n".encode())
+            self._code[code] = digest.hexdigest()
+        return self._code[code]
+
+    def _job(self, batch: Batch, parcel: Parcel) -> str:
+        job = JobScript(
+            name=batch.name,
+            comment=batch.comment,
+            directory=self._scripts.batch_directory(batch.id),
+            resources=parcel.resources,
+            body=self._scripts.body(batch.id),
+            members=len(batch.tokens),
+        )
+        return self._scheduler.script(job)
+
+    def _verdict(self, frame: Frame | None) -> Verdict:
+        if frame is None:
+            return Unknown("it was not in the answer")
+        if frame.word == "sealed":
+            return NotBegun()
+        if frame.word != "answered":
+            return NoTrace() if frame.word == "begun" else Unknown(f"its submission is {frame.word}")
+        answer = self._scheduler.submitted(frame.rc, _text(frame.out), _text(frame.err))
+        if isinstance(answer, schedulers.Accepted):
+            return Taken(answer.id)
+        if isinstance(answer, schedulers.Refused):
+            return Refusal(answer.failure, answer.message)
+        return NoTrace()
+
+    def look_up(self, batches: Sequence[Batch]) -> dict[str, Verdict]:
+        """Find out what became of submissions; see ``Site``. One that did not begin never will after this."""
+        commands: dict[str, str] = {}
+        names: dict[str, list[str]] = {}
+        for number, batch in enumerate(batches):
+            resources = self._resources.get(batch.id, self._machine.resources)
+            for part, command in enumerate(self._scheduler.lookup(batch.name, batch.at, resources)):
+                name = f"lookup{number}x{part}"
+                commands[name] = command
+                names.setdefault(batch.id, []).append(name)
+        with _troubles():
+            reply = self._scripts.ask(Questions(run=commands, seal=[batch.id for batch in batches]))
+        found: dict[str, Verdict] = {}
+        for batch in batches:
+            verdict = self._verdict(reply.batches.get(batch.id))
+            if isinstance(verdict, NoTrace):
+                verdict = self._traced(batch, [reply.ran[name] for name in names.get(batch.id, ())])
+            found[batch.id] = verdict
+        return found
+
+    def _traced(self, batch: Batch, frames: Sequence[Frame]) -> Verdict:
+        answers = [(frame.rc, _text(frame.out), _text(frame.err)) for frame in frames]
+        try:
+            jobs = self._scheduler.read_lookup(batch.name, answers)
+        except SchedulerSilent as error:
+            return Unknown(str(error))
+        return Taken(max(jobs, key=lambda job: job.submitted or 0.0).job) if jobs else NoTrace()
+
+    # Rounds
+
+    def look(self, live: Sequence[tuple[Batch, str]], tokens: Mapping[str, Path | None], gone: Sequence[str]) -> Look:
+        """Make a round; see ``Site``."""
+        history = self._history(live, set(gone))
+        commands = {"queue": self._scheduler.queue([taken for _, taken in live])} if live else {}
+        commands |= {f"history{number}": command for number, command in enumerate(history)}
+        forget = self._take_forgotten()
+        try:
+            with _troubles():
+                reply = self._scripts.ask(Questions(run=commands, forget=forget, wait_for=list(tokens)))
+        except HostUnreachable:
+            self.forget(forget)
+            raise
+        look = Look([], [])
+        if live:
+            look.queue = self._sightings(live, [reply.ran["queue"]], self._scheduler.read_queue, look)
+        if history:
+            frames = [reply.ran[f"history{number}"] for number in range(len(history))]
+            look.history = self._sightings(live, frames, self._scheduler.read_history, look)
+        if look.history is None and self.facts().accounting is False:
+            look.history = []  # it keeps none: that is an answer
+        roots = {token: root for token in reply.ended if (root := tokens.get(token)) is not None}
+        records = _bring(reply.outputs, roots)
+        look.markers = {token: Marker(record, bool(record["complete"])) for token, record in records.items()}
+        return look
+
+    def _history(self, live: Sequence[tuple[Batch, str]], gone: set[str]) -> list[str]:
+        ids = []
+        for batch, taken in live:
+            members = [index for index, token in enumerate(batch.tokens) if token in gone]
+            if len(batch.tokens) == 1 or len(members) == len(batch.tokens):
+                ids += [taken] if members else []
+            else:
+                ids += [self._scheduler.member(taken, index) for index in members]
+        since = min((batch.at for batch, _ in live), default=0.0)
+        return self._scheduler.history(ids, since) if ids else []
+
+    def _sightings(
+        self,
+        live: Sequence[tuple[Batch, str]],
+        frames: Sequence[Frame],
+        read: Callable[[int, str, str], list[JobState]],
+        look: Look,
+    ) -> list[Sighting] | None:
+        states: list[JobState] = []
+        for frame in frames:
+            try:
+                states += read(frame.rc, _text(frame.out), _text(frame.err))
+            except SchedulerSilent:
+                return None
+        by_id = {taken: batch for batch, taken in live}
+        found = []
+        for state in states:
+            batch = by_id.get(state.job)
+            if batch is None or state.name not in ("", self._scheduler.job_name(batch.name)):
+                continue
+            if not state.known:
+                look.notices.append(f"the scheduler calls job {state.id} {state.word!r}; it is taken as alive")
+            indices = range(len(batch.tokens)) if state.index is None else [state.index]
+            found += [_sighting(batch, index, state) for index in indices]
+        return found
+
+    def fetch(self, tokens: Mapping[str, Path]) -> dict[str, str]:
+        """Bring all outputs of leaves; see ``Site``."""
+        with _troubles():
+            data = self._scripts.fetch(list(tokens))
+        _bring(data, tokens)
+        return dict.fromkeys(tokens, "")
+
+    def cancel(self, items: Sequence[tuple[Batch, str, Sequence[int]]]) -> None:
+        """Cancel members of batches; see ``Site``. What starts from now on does nothing."""
+        ids, tokens = [], []
+        for batch, taken, members in items:
+            tokens += [batch.tokens[index] for index in members]
+            if len(members) == len(batch.tokens):
+                ids.append(taken)
+            else:
+                ids += [self._scheduler.member(taken, index) for index in members]
+        commands = {f"cancel{number}": command for number, command in enumerate(self._scheduler.cancel(ids))}
+        with _troubles():
+            reply = self._scripts.ask(Questions(run=commands, revoke=tokens))
+        for name in commands:
+            _read(self._scheduler.read_cancel, reply.ran[name])
+
+    def forget(self, tokens: Sequence[str]) -> None:
+        """Note tokens whose outcome is safe here; the next round takes them along."""
+        with self._lock:
+            self._forget.update(tokens)
+
+    def _take_forgotten(self) -> list[str]:
+        with self._lock:
+            taken = sorted(self._forget)
+            self._forget.clear()
+        return taken
+
+    def close(self) -> None:
+        """Say what may be forgotten, if the machine was used, and give the link up."""
+        if forget := self._take_forgotten():
+            self._scripts.ask(Questions(forget=forget))
+        self.transport.close()
+
+
+def _sighting(batch: Batch, index: int, state: JobState) -> Sighting:
+    word = f"{state.word} ({state.reason})" if state.reason and state.reason != "None" else state.word
+    return Sighting(
+        batch=batch.id,
+        index=index,
+        running=state.phase is Phase.RUNNING,
+        ended=state.phase is Phase.ENDED,
+        word=word,
+        failure=state.failure,
+        node=state.node,
+        expected=state.start,
+    )
+
+
+def _bring(data: bytes, roots: Mapping[str, Path]) -> dict[str, dict[str, object]]:
+    """Unpack what came into the leaves' directories; return the markers that were in it, by token.
+
+    They are kept apart: in a leaf's directory here ``exit.json`` is the engine's own record.
+    """
+    records: dict[str, dict[str, object]] = {}
+    if not data:
+        return records
+    with tempfile.TemporaryDirectory() as room:
+        markers = {token: Path(room, token) for token in roots}
+
+        def place(name: str) -> Path | None:
+            key, attempt, *rest = PurePosixPath(name).parts if name.count("/") > 1 else ("", "", "")
+            token = f"{key}-{attempt.removeprefix('attempt.')}"
+            if token not in roots:
+                return None
+            if rest == [_MARKER]:
+                return markers[token]
+            return roots[token].joinpath("log.txt" if rest == ["log.tail"] else PurePosixPath(*rest))
+
+        unpack(data, place)
+        for token, path in markers.items():
+            if path.exists():
+                records[token] = json.loads(path.read_bytes())
+    return records
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _read(read: Callable[[int, str, str], _T], frame: Frame) -> _T:
+    """Read a scheduler's answer; silence is as good as no answer at all."""
+    try:
+        return read(frame.rc, _text(frame.out), _text(frame.err))
+    except SchedulerSilent as error:
+        raise HostUnreachable(f"its scheduler does not answer: {error}") from error
+
+
+class _troubles:  # noqa: N801  a context manager, used as one
+    """Turn what the machine could not do into a pause: the user mends it (a full disk), and the work goes on."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ProtocolError):
+            raise HostUnreachable(f"it could not do what was asked: {error}") from error
