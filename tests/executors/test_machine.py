@@ -118,12 +118,15 @@ def placed(machine, resources="{}"):
     return {"spec": {"templates": [{"name": "t", "metadata": {"annotations": annotations}}]}}
 
 
-def test_only_this_machine_is_run_by_this_version(tmp_path):
-    (tmp_path / "machines.toml").write_text(CPU + "[machine.here]\n[machine.far]\nhost = 'x'\n")
-    assert list(placement.profiles(placed("here", '{"cpus": 2}'))) == ["here"]
-    for name, words in (("cpu", "slurm over SSH"), ("far", "shell over SSH")):
-        with pytest.raises(ConfigError, match=f"machine '{name}' asks for {words}.*cannot run yet"):
-            placement.profiles(placed(name))
+def test_a_profile_without_host_and_transport_is_this_host_and_others_are_machines(tmp_path):
+    text = CPU + "[machine.here]\n[machine.far]\nhost = 'x'\n[machine.jobs]\ntransport = 'local'\n"
+    (tmp_path / "machines.toml").write_text(text)
+    for name, machine in (("here", None), ("cpu", "cpu"), ("far", "far"), ("jobs", "jobs")):
+        manifest = placed(name, '{"cpus": 2}')
+        placement.keep(tmp_path, placement.profiles(manifest))
+        place = placement.Placements(4, tmp_path).of(manifest["spec"]["templates"][0])
+        assert (place.machine and place.machine.name) == machine
+        assert (place.resources.cpus, place.slots) == ((2, 1) if machine else (1, 2))
     with pytest.raises(ConfigError, match="machine 'none' was asked for"):
         placement.profiles(placed("none"))
     with pytest.raises(ConfigError, match="template 't', resources: 'core' is no known key"):
