@@ -2,6 +2,8 @@
 
 # ruff: noqa: PTH102, PTH115, PTH121, PTH211  (links are made and read as the system has them)
 import os
+import sys
+import types
 from pathlib import Path
 from typing import Dict, List, Set
 
@@ -167,6 +169,12 @@ def test_a_missing_path_fails_unless_optional(world, capsys):
     with pytest.raises(StorageError, match=r"output artifact 'out' is 'none', which does not exist in .*workdir"):
         world.publish(Path, Path("none"))
     assert world.publish(Path, Path("none"), optional=True) == [(None, 0)]
+    assert "'none' does not exist, noted as null" in capsys.readouterr().err
+
+
+def test_a_missing_path_is_null_in_a_program_of_dflow(world, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dflow", types.ModuleType("dflow"))
+    assert world.publish(Path, Path("none")) == [(None, 0)]
     assert "'none' does not exist, noted as null" in capsys.readouterr().err
 
 
