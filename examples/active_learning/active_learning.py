@@ -302,19 +302,26 @@ class Report(OP):
         return OPIO({"summary": summary, "plot": Path("active_learning.png")})
 
 
-def labelling(name, structures):
-    """Return a step that labels each of several structures in a leaf of its own."""
+def labelling(name, key, structures):
+    """Return a step that labels several structures, each in a leaf of its own."""
     template = PythonOPTemplate(
         Label, slices=Slices(input_artifact=["structure"], output_artifact=["labelled"]), retry_on_transient_error=2
     )
-    return Step(name, template, artifacts={"structure": structures}, executor="cpu")
+    return Step(name, template, artifacts={"structure": structures}, executor="cpu", key=f"{key}-{{{{item}}}}")
 
 
-def training(name, seed, data, settings):
+def training(name, key, seed, data, settings):
     """Return a step that trains a committee, each member in a leaf of its own."""
     template = PythonOPTemplate(Train, slices=Slices(input_parameter=["member"], output_artifact=["model"]))
     members = list(range(settings["members"]))
-    return Step(name, template, parameters={"seed": seed, "member": members}, artifacts={"data": data}, executor="gpu")
+    return Step(
+        name,
+        template,
+        parameters={"seed": seed, "member": members},
+        artifacts={"data": data},
+        executor="gpu",
+        key=f"{key}-{{{{item}}}}",
+    )
 
 
 def make_loop(settings):
@@ -331,8 +338,8 @@ def make_loop(settings):
     seed, iteration = loop.inputs.parameters["seed"], loop.inputs.parameters["iteration"]
     data, random_data, held_out, history = (loop.inputs.artifacts[name] for name in artifacts)
 
-    train = training("train", seed, data, settings)
-    train_random = training("train-random", seed, random_data, settings)
+    train = training("train", f"train-{iteration}", seed, data, settings)
+    train_random = training("train-random", f"train-random-{iteration}", seed, random_data, settings)
     loop.add([train, train_random])
     models = train.outputs.artifacts["model"]
 
@@ -347,6 +354,7 @@ def make_loop(settings):
         },
         artifacts={"models": models},
         executor="cpu",
+        key=f"explore-{iteration}-{{{{item}}}}",
     )
     loop.add(explore)
 
@@ -401,7 +409,9 @@ def make_ask(loop):
         outputs=Outputs(artifacts={"history": OutputArtifact(), "models": OutputArtifact()}),
     )
     data, random_data, held_out, history, chosen, random = (ask.inputs.artifacts[name] for name in artifacts)
-    label, label_random = labelling("label", chosen), labelling("label-random", random)
+    iteration = ask.inputs.parameters["iteration"]
+    label = labelling("label", f"label-{iteration}", chosen)
+    label_random = labelling("label-random", f"label-random-{iteration}", random)
     ask.add([label, label_random])
     extend, extend_random = (
         Step(
@@ -415,7 +425,7 @@ def make_ask(loop):
     again = Step(
         "again",
         loop,
-        parameters={"seed": ask.inputs.parameters["seed"], "iteration": ask.inputs.parameters["iteration"] + 1},
+        parameters={"seed": ask.inputs.parameters["seed"], "iteration": iteration + 1},
         artifacts={
             "data": extend.outputs.artifacts["data"],
             "random_data": extend_random.outputs.artifacts["data"],
@@ -441,7 +451,7 @@ def make_workflow(settings=SETTINGS, seed=1):
         executor="cpu",
     )
     workflow.add([prepare, hold_out])
-    label = labelling("label-first", prepare.outputs.artifacts["structures"])
+    label = labelling("label-first", "label-first", prepare.outputs.artifacts["structures"])
     workflow.add(label)
     first = Step(
         "first-data", PythonOPTemplate(Extend), artifacts={"data": None, "new": label.outputs.artifacts["labelled"]}

@@ -5,8 +5,8 @@ The energy of an atom is a polynomial of third order in the *densities* around i
     E_i = sum_{a<=b<=c} w_abc rho_ia rho_ib rho_ic ,      rho_i0 = 1 ,      rho_ia = sum_j phi_k(r_ij) ,
 
 where ``a`` counts radial functions ``k`` and species of the neighbour ``j``; each species of atom ``i`` has its own
-coefficients. A fixed short-range repulsion keeps atoms apart where there are no data yet. Fitting energies and forces is
-a linear least-squares problem: a model is fitted in a second, and what it does not know shows as the scatter of a
+coefficients. A fixed short-range repulsion keeps atoms apart where there are no data yet. Fitting energies and forces
+is a linear least-squares problem: a model is fitted in a second, and what it does not know shows as the scatter of a
 committee.
 """
 

@@ -161,7 +161,7 @@ def _fractions(panel, history):
     panel.set_ylim(0, 128)
     panel.set_yticks(range(0, 101, 25))
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    panel.set_title("What exploration found, and how hot it got on average")
+    panel.set_title("Explored structures, temperature reached")
     panel.legend(frameon=False, ncols=3, loc="upper left", handlelength=1, columnspacing=1.2)
 
 
@@ -176,4 +176,4 @@ def _forces(panel, wanted, history):
     panel.set_xlabel("reference force, eV/Å")
     panel.set_ylabel("predicted force, eV/Å")
     panel.set_title("Held-out forces, first and last potential")
-    panel.legend(frameon=False, loc="upper left", handletextpad=0.2, markerscale=2.5)
+    panel.legend(loc="upper left", handletextpad=0.2, markerscale=2.5, edgecolor="white", framealpha=0.9)
