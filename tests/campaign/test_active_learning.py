@@ -20,7 +20,7 @@ SEEDS = range(1, 6)
 def study(seed, tmp_path):
     """Run the example as a user would; return its summary."""
     places = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}
-    script = str(EXAMPLE / "active_learning.py")
+    script = str(EXAMPLE / "main.py")
     done = subprocess.run(
         [sys.executable, "-m", "dflow_hpc.cli.main", "run", "-o", "json", script, "-p", f"seed={seed}"],
         cwd=tmp_path,

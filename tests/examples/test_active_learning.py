@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib")
 TINY = """
 import sys
 sys.path.insert(0, {example!r})
-import active_learning
+import main as active_learning
 
 settings = {{
     **active_learning.SETTINGS,
