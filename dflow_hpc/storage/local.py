@@ -238,9 +238,11 @@ class LocalStore:
         """
         base, _ = self._place(target)
         with _explained(f"cannot copy {source!r} to {target!r}"), self._incoming(base) as staging:
-            staged = os.path.join(staging, "object")
+            path, staged = self._path(source), os.path.join(staging, "object")
+            if not os.path.lexists(path):
+                raise self._absent(source, path, "")
             # Both are read-only objects, so they may share what they are made of.
-            self.get(source, staged, archive="none", how="hardlink", skip=skip)
+            trees.clone(path, staged, trees.Cloner((trees.HARDLINK, trees.COPY)), skip=skip)
             self.put(staged, target, archive="none", move=True)
             self._mark(target, self._marked(source))
 
