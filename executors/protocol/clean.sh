@@ -3,7 +3,7 @@
 # Answers lines "KIND NUMBER". What has ended and was not yet fetched by anybody stays for DAYS, too.
 set -u
 umask 077
-cd "$1" || exit 1
+cd "$1" || exit 70
 days=$2
 
 leaves=0

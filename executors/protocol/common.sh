@@ -7,9 +7,10 @@
 # Seconds that one submit command may take; then it is killed, and what it did is looked up.
 bound=${DFH_BOUND:-120}
 
+# Only before anything began: the exit code says so.
 give_up() {
     echo "dflow-hpc: $1" >&2
-    exit 1
+    exit 70
 }
 
 # frame NAME WORD RC [FILE [FILE]]
@@ -58,17 +59,20 @@ at_work() {
 #   sealed    none began, and none ever will
 #   absent    none began yet
 state() {
-    dfh_home=.batch/$1 dfh_word=absent
+    dfh_home=.batch/$1
+    answered "$1" && return
+    dfh_word=absent
     if dfh_owner=$(readlink "$dfh_home/submit.lock"); then
         case $dfh_owner in
         sealed) dfh_word=sealed ;;
         *) if at_work "$dfh_owner"; then dfh_word=running; else dfh_word=begun; fi ;;
         esac
     fi
-    # Read last: it may have appeared meanwhile.
-    if { read -r dfh_rc <"$dfh_home/submit.rc"; } 2>/dev/null; then
+    # Again: it may have come while we looked.
+    answered "$1" || frame "$1" "$dfh_word" 0
+}
+
+answered() {
+    { read -r dfh_rc <"$dfh_home/submit.rc"; } 2>/dev/null &&
         frame "$1" answered "$dfh_rc" "$dfh_home/submit.out" "$dfh_home/submit.err"
-    else
-        frame "$1" "$dfh_word" 0
-    fi
 }

@@ -3,7 +3,7 @@
 set -u
 umask 077
 root=$1
-cd "$root" || exit 1
+cd "$root" || exit 70
 # shellcheck source=executors/protocol/common.sh
 . "${0%/*}/common.sh"
 

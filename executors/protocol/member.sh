@@ -30,6 +30,7 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
     }
     # It was killed between its marker and the sign of it; or somebody requeued what had ended: that is not run again.
     if [ -e exit.json ]; then
+        rm -f env.sh
         [ -e "$root/.old/$token" ] || echo 68 >"$root/.done/$token"
         exit 0
     fi
@@ -94,7 +95,6 @@ text() { head -c 1000 trouble 2>/dev/null | tr '\n\t' '  ' | tr -d '"\\\000-\037
 # "sync FILE" is of coreutils 8.24; what is older syncs everything.
 publish() {
     trap '' TERM INT USR2 XCPU
-    rm -f env.sh
     pack
     memory
     said=''
@@ -103,8 +103,13 @@ publish() {
         "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$(uname -n)" "$began" "$(date +%s)" "$peak" "$complete" \
         "$said" >exit.json.tmp || exit 1
     sync exit.json.tmp 2>/dev/null || sync
-    counts || { echo "dflow-hpc: $token does not count any more; its outcome is not published" >&2; exit 0; }
-    mv exit.json.tmp exit.json && echo "$kilobytes" >"$root/.done/$token"
+    counts || {
+        rm -f env.sh
+        echo "dflow-hpc: $token does not count any more; its outcome is not published" >&2
+        exit 0
+    }
+    # Secrets go when nothing can need them any more: a requeue that finds no marker does.
+    mv exit.json.tmp exit.json && rm -f env.sh && echo "$kilobytes" >"$root/.done/$token"
 }
 trap publish EXIT
 

@@ -26,6 +26,7 @@ _HERE = Path(__file__).parent
 _HEAD = b"=dflow-hpc 1=\n"
 _DEFAULT_ROOT = ".dflow-hpc/machine"
 _LONG = 600.0
+_NOT_BEGUN = 70
 
 
 class ProtocolError(ExecutorError):
@@ -230,7 +231,7 @@ class Scripts:
 
         Raises:
             HostUnreachable: No answer came; what was submitted is unknown. ``ask(seal=...)`` tells.
-            ProtocolError: It could not be brought: nothing of what is not sealed yet has begun.
+            ProtocolError: It could not be brought: nothing of it has begun by this.
         """
         frames = self._call("submit", cargo.close())
         with self._lock:
@@ -292,8 +293,10 @@ class Scripts:
         home = self.home()
         words = ["/bin/sh", f"{home.scripts}/{script}.sh", home.root, *arguments]
         answer = self._transport.run(" ".join(map(shlex.quote, words)), stdin, _LONG)
+        if answer.rc == _NOT_BEGUN:
+            raise ProtocolError(f"{script} could not be done there: {_words(answer)}")
         if answer.rc:
-            raise ProtocolError(f"{script} failed there (rc {answer.rc}): {_words(answer)}")
+            raise HostUnreachable(f"{script} was broken off there (rc {answer.rc}): {_words(answer)}")
         return answer
 
     def _call(self, script: str, stdin: bytes) -> list[Frame]:

@@ -10,36 +10,41 @@
 set -u
 umask 077
 root=$1
-cd "$root" || exit 1
+cd "$root" || exit 70
 # shellcheck source=executors/protocol/common.sh
 . "${0%/*}/common.sh"
+
+# Two may bring the same at once, so that something exists is looked at after a move has failed, too.
+move() {
+    [ -e "$2/${1##*/}" ] || mv "$1" "$2/" || [ -e "$2/${1##*/}" ]
+}
 
 # What exists already stays; a higher "current" counts.
 place_leaf() {
     dfh_key=${1##*/}
+    mkdir -p "$dfh_key" || return 1
     for dfh_attempt in "$1"/attempt.*; do
-        [ -e "$dfh_key/${dfh_attempt##*/}" ] || mv "$dfh_attempt" "$dfh_key/" || return 1
+        [ ! -e "$dfh_attempt" ] || move "$dfh_attempt" "$dfh_key" || return 1
     done
     read -r dfh_new <"$1/current" || return 1
     { read -r dfh_old <"$dfh_key/current"; } 2>/dev/null || dfh_old=0
     [ "$dfh_new" -le "$dfh_old" ] || mv "$1/current" "$dfh_key/current"
 }
 
+# New leaves are moved in lots: a process for each of thousands would take seconds.
 place() {
     for dfh_code in "$in"/cas/*; do
-        [ ! -e "$dfh_code" ] || [ -e ".cas/${dfh_code##*/}" ] || mv "$dfh_code" .cas/ || return 1
+        [ ! -e "$dfh_code" ] || move "$dfh_code" .cas || return 1
     done
     set --
     for dfh_leaf in "$in"/leaves/*; do
-        [ -e "$dfh_leaf" ] || continue
-        if [ -e "${dfh_leaf##*/}" ]; then
-            place_leaf "$dfh_leaf" || return 1
-        else
-            set -- "$@" "$dfh_leaf"
-        fi
-        [ $# -lt 500 ] || { mv "$@" . && set --; } || return 1
+        [ ! -e "$dfh_leaf" ] || [ -e "${dfh_leaf##*/}" ] || set -- "$@" "$dfh_leaf"
+        [ $# -lt 500 ] || { mv "$@" .; set --; }
     done
     [ $# -eq 0 ] || mv "$@" .
+    for dfh_leaf in "$in"/leaves/*; do
+        [ ! -e "$dfh_leaf" ] || place_leaf "$dfh_leaf" || return 1
+    done
 }
 
 submit() {

@@ -13,7 +13,9 @@ from dflow_hpc.executors.transport.local import LocalTransport
 # Notes the submission, then runs each member of the batch in a session of its own, as slurmd would.
 SBATCH = """\
 #!/bin/sh
-# sbatch NAME MEMBERS: the ledger's line comes first; it is the truth about what was accepted.
+# sbatch NAME MEMBERS: the ledger's line comes before anything runs; it is the truth about what was accepted.
+touch "$STUB/asked"
+while [ -e "$STUB/slow" ]; do sleep 0.02; done
 id=$(($(wc -l <"$STUB/ledger") + 1))
 echo "$id $1" >>"$STUB/ledger"
 [ ! -e "$STUB/refuse" ] || { cat "$STUB/refuse" >&2; exit 1; }
