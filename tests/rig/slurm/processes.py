@@ -5,7 +5,8 @@ machine's, so every daemon has a port of its own on loopback. A pid counts only 
 (field 22 of /proc/PID/stat), so a number that was given away again is never signalled; a zombie counts as gone,
 because who adopts the rig's processes may reap late.
 
-Trap: a daemon is entered with ``nsenter``, which forks; the recorded pid is that of the child, as seen from outside.
+Trap: what is entered with ``nsenter`` has a parent outside, which stops when it is paused and then never reaps it, and
+a host cannot end before all in it are reaped. So a daemon is made a child of its host's process 1.
 """
 
 import os
@@ -49,12 +50,20 @@ def _start_time(pid):
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _only_child(pid):
+def _children(pid):
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
-        return None
-    return int(children[0]) if children else None
+        return []
+
+
+def _pid_inside(pid):
+    """Return the pid, as text, that a process has in its own namespace; "" where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return next(line.split()[-1] for line in lines if line.startswith("NSpid:"))
 
 
 class Processes:
@@ -91,33 +100,20 @@ class Processes:
             raise RigError(f"{name} ended at once. {self.tail(name)}")
         (self.run / f"{name}.pid").write_text(f"{pid} {started}\n")
 
-    def spawn(self, name, command, *, env=None, child=False):
+    def spawn(self, name, command, env=None):
         """Start a process in its own session and record it; nothing happens where it runs already.
 
-        Args:
-            name: Its name here.
-            command: What to run.
-            env: Its environment; absent: ours.
-            child: Record not this process but the one that it forks.
+        Returns:
+            The Popen, or None where it ran already.
         """
         if self.pid(name):
-            return
+            return None
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env
             )
-        pid = process.pid
-        if child:
-            wait(
-                name,
-                lambda: _only_child(process.pid) or process.poll() is not None,
-                20,
-                lambda: self.tail(name),
-            )
-            pid = _only_child(process.pid)
-            if pid is None:
-                raise RigError(f"{name} ended at once with {process.returncode}. {self.tail(name)}")
-        self._record(name, pid)
+        self._record(name, process.pid)
+        return process
 
     def send(self, name, number):
         """Send a signal; a process that is gone is no error."""
@@ -162,12 +158,18 @@ class Processes:
         ready = self.run / f"{host}.ready"
         ready.unlink(missing_ok=True)
         outside = ["nsenter", f"--target={self.pid(keeper)}", "--mount", "--"]
-        inside = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL"]
+        unshare = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL"]
         script = Path(__file__).with_name("host.sh")
-        self.spawn(
-            name, [*outside, *inside, "--propagation=private", "sh", str(script)], env={**env, "HOST": host}, child=True
+        command = [*outside, *unshare, "--propagation=private", "sh", str(script)]
+        process = self.spawn(name, command, {**env, "HOST": host})
+        wait(
+            name,
+            lambda: process.poll() is not None or (ready.exists() and ready.stat().st_size),
+            20,
+            lambda: self.tail(name),
         )
-        wait(name, lambda: ready.exists() and ready.stat().st_size, 20, lambda: self.tail(name))
+        # Process 1 of the host counts, not `unshare`, which waits for it.
+        self._record(name, next(iter(_children(process.pid)), process.pid))
 
     def stop_host(self, host):
         """Pull a host's plug: with its process 1 everything in it is killed, and gone when this returns."""
@@ -178,10 +180,28 @@ class Processes:
 
     def daemon(self, name, host, command, user=None):
         """Start a daemon that stays in the foreground, as ``name.host``; nothing happens where it runs already."""
+        full = f"{name}.{host}"
+        if self.pid(full):
+            return
         if user:
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
-        if not self.pid(f"{name}.{host}"):
-            self.spawn(f"{name}.{host}", self.enter(host, command), child=True)
+        # The shell says which pid it has there, and becomes the daemon.
+        command = ["setsid", "--fork", "sh", "-c", 'echo $$; exec "$@" >&2', "sh", *command]
+        with self.log(full).open("ab") as log:
+            answer = subprocess.run(
+                self.enter(host, command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                timeout=20,
+                check=False,
+            )
+        for pid in _children(self.pid(f"host-{host}")):
+            if _pid_inside(pid) == answer.stdout.strip():
+                self._record(full, pid)
+                return
+        raise RigError(f"{full} ended at once. {self.tail(full)}")
 
     def call(self, host, command, *, check=True, seconds=60):
         """Run a command in a host as root; return what it wrote on stdout and stderr together.
