@@ -284,7 +284,7 @@ class Publisher:
             goal.parent.mkdir(parents=True, exist_ok=True)
             goal.symlink_to(source)
             return
-        link_or_copy(source, goal)
+        link_or_copy(source, goal, own=self.target.parents[2])
         if relative == ".":
             # The catalogue of an input that is handed on whole would add that input's elements to this artifact's.
             shutil.rmtree(goal / catalog.directory_name(), ignore_errors=True)

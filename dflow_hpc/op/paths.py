@@ -3,7 +3,7 @@
 The values of input artifacts are ordinary ``str``, ``Path``, ``list``, ``set`` and ``dict`` with one attribute more,
 ``art_root``, the directory of the whole artifact.
 
-Outputs are hard links to what the OP wrote (copies across file systems): cheap, and the OP's directory stays as it
+Outputs are hard links to what the OP wrote (copies of what lies elsewhere): cheap, and the OP's directory stays as it
 was for whoever looks at it. A trap: symbolic links are followed, except those that stay inside the tree they are in.
 
 This module travels with the author's code: standard library only, valid Python 3.8.
@@ -78,8 +78,14 @@ def with_root(value: Any, root: Path) -> Any:
     return value
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path, own: Path) -> None:
     """Make ``target`` (a new name) the same file or directory tree as ``source``.
+
+    Args:
+        source: A file or a directory.
+        target: The new name.
+        own: What lies below this directory is the leaf's own and is hard-linked. Anything else is copied: the store
+            makes what it gets read-only, which must not happen to a file of the user's.
 
     Raises:
         StorageError: The target lies in the source, is another file already, or something in it is no file.
@@ -91,16 +97,20 @@ def link_or_copy(source: Path, target: Path) -> None:
                 f"the output path {str(source)!r} contains the directory of the outputs ({target}); "
                 "give a directory that the OP made below its current directory."
             )
-        _link_tree(absolute, str(target), absolute, frozenset())
+        _link_tree(absolute, str(target), absolute, frozenset(), os.path.realpath(own))
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link_file(absolute, str(target))
+        _link_file(absolute, str(target), os.path.realpath(own))
 
 
-def _link_file(source: str, target: str) -> None:
+def _link_file(source: str, target: str, own: str) -> None:
     real = os.path.realpath(source)
     if not os.path.isfile(real):
         raise StorageError(f"the output {source!r} is neither a file nor a directory; only those can be artifacts.")
+    if not real.startswith(own.rstrip(os.sep) + os.sep):
+        if not os.path.exists(target):  # the place of such a file is its whole path: what is there is its copy
+            shutil.copy2(real, target)
+        return
     try:
         os.link(real, target)
     except FileExistsError:
@@ -113,7 +123,7 @@ def _link_file(source: str, target: str) -> None:
         shutil.copy2(real, target)
 
 
-def _link_tree(source: str, target: str, top: str, above: FrozenSet[str]) -> None:
+def _link_tree(source: str, target: str, top: str, above: FrozenSet[str], own: str) -> None:
     real = os.path.realpath(source)
     if real in above:
         raise StorageError(f"the output directory {top!r} has a link that leads into itself: {source!r}. Remove it.")
@@ -125,9 +135,9 @@ def _link_tree(source: str, target: str, top: str, above: FrozenSet[str]) -> Non
                 if not os.path.islink(goal):
                     os.symlink(os.readlink(entry.path), goal)
             elif entry.is_dir():
-                _link_tree(entry.path, goal, top, above | {real})
+                _link_tree(entry.path, goal, top, above | {real}, own)
             else:
-                _link_file(entry.path, goal)
+                _link_file(entry.path, goal, own)
 
 
 def _stays_inside(link: str, top: str) -> bool:

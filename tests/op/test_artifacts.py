@@ -233,7 +233,7 @@ def test_copies_where_links_are_not_possible(world, monkeypatch, tmp_path):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    link_or_copy(Path("a"), tmp_path / "copy")
+    link_or_copy(Path("a"), tmp_path / "copy", own=Path.cwd())
     assert (tmp_path / "copy").read_text() == "a"
     assert not os.path.samefile("a", tmp_path / "copy")
 
