@@ -152,13 +152,27 @@ class ArgoArtifact(ArgoObjectDict):
         return S3Artifact(self["s3"]["key"]).local_path if "s3" in self else None
 
 
+class UnknownValue(EngineError, KeyError):
+    """A parameter or artifact was asked for that the node does not have."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the repr of the text
+
+
+class _ByName(ArgoObjectDict):
+    """The parameters or artifacts of a node."""
+
+    def __missing__(self, name: str) -> Any:
+        raise UnknownValue(f"{name!r} was asked for; this node has: {', '.join(map(repr, self)) or 'none'}")
+
+
 def _inputs_or_outputs(data: Mapping[str, Any]) -> ArgoObjectDict:
     """Turn Argo's lists of parameters and artifacts into dicts by name, big parameters among the parameters."""
     view = ArgoObjectDict(data)
-    parameters = ArgoObjectDict()
+    parameters = _ByName()
     for item in data.get("parameters") or []:
         parameters[item["name"]] = ArgoParameter(item)
-    artifacts = ArgoObjectDict()
+    artifacts = _ByName()
     for item in data.get("artifacts") or []:
         name = item["name"]
         if name.startswith(_BIG):

@@ -111,6 +111,11 @@ class InputParameter(ParameterRef):
         self.source = source
         self.__dict__.update(kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "value" and self.step is not None:
+            self.step.set_parameters({self.name: value})  # step.inputs.parameters["x"].value = ...
+
     @property
     def expr(self) -> str:
         """The reference for an expression."""

@@ -11,6 +11,7 @@ of that instance.
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
+import inspect
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from dflow_hpc.errors import ModelError
@@ -256,14 +257,29 @@ def _op_name(op_class: Any) -> str:
             f"PythonOPTemplate was given {op_class!r}, which is no OP. Give a subclass of OP, an instance of one, or "
             "a function with the decorator @OP.function."
         )
-    return str(getattr(op_class, "__name__", owner.__name__))
+    name = str(getattr(op_class, "__name__", owner.__name__))
+    missing = getattr(owner, "__abstractmethods__", ())
+    if missing:
+        raise ModelError(
+            f"PythonOPTemplate was given the OP {name}, which does not define {listed(missing)}. An OP defines "
+            "get_input_sign(cls) and get_output_sign(cls), both class methods, and execute(self, op_in)."
+        )
+    try:
+        inspect.signature(owner.execute).bind("self", "op_in")
+    except TypeError as error:
+        raise ModelError(
+            f"PythonOPTemplate was given the OP {name}, whose execute{inspect.signature(owner.execute)} cannot be "
+            f"called with its inputs as the one argument: {error}. Write: def execute(self, op_in)."
+        ) from error
+    return name
 
 
 def _from_signs(op_class: Any, op_name: str) -> Any:
+    from dflow_hpc.op.op import checked_sign
     from dflow_hpc.op.signs import Artifact, BigParameter, Parameter
 
     inputs, outputs = Inputs(), Outputs()
-    for name, sign in op_class.get_input_sign().items():
+    for name, sign in checked_sign(op_class, "input").items():
         if isinstance(sign, Artifact):
             inputs.artifacts[name] = InputArtifact(
                 type=sign.type, optional=sign.optional, archive=sign.archive, writable=sign.writable
@@ -275,7 +291,7 @@ def _from_signs(op_class: Any, op_name: str) -> Any:
             )
         else:
             inputs.parameters[name] = InputParameter(type=sign)
-    for name, sign in op_class.get_output_sign().items():
+    for name, sign in checked_sign(op_class, "output").items():
         if isinstance(sign, Artifact):
             outputs.artifacts[name] = OutputArtifact(
                 type=sign.type,

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional
 
 from dflow_hpc import hooks
 from dflow_hpc.config import config
-from dflow_hpc.errors import EngineError, ModelError, WorkflowFailed
+from dflow_hpc.errors import CompileError, EngineError, ModelError, WorkflowFailed
 from dflow_hpc.model.checks import at, author_frame, check_options, check_workflow_name
 from dflow_hpc.model.context import enter, leave
 from dflow_hpc.model.dag import DAG
@@ -102,6 +102,7 @@ class Workflow:
         )
         self.on_exit = on_exit
         self.manifest: Optional[Dict[str, Any]] = None
+        self.submitted = False
 
     @property
     def title(self) -> str:
@@ -121,7 +122,15 @@ class Workflow:
         """Add a step or task, or a list of steps that run beside each other.
 
         The first one decides whether the workflow is a Steps or a DAG.
+
+        Raises:
+            ModelError: It is no step, or the workflow was submitted.
         """
+        if self.submitted:
+            raise ModelError(
+                f"{self.title} was given {step!r} to add{at(author_frame())} after it was submitted as {self.id!r}; "
+                "its run would not do it. Add all steps first, or make a new Workflow."
+            )
         if self.entrypoint is None:
             first = step[0] if isinstance(step, (list, tuple)) and step else step
             make = DAG if isinstance(first, Task) else Steps
@@ -239,16 +248,21 @@ class Workflow:
             The run as it is then (``ArgoWorkflow``); its ``id`` is also ``workflow.id``.
 
         Raises:
-            CompileError: It cannot become a manifest.
+            CompileError: It cannot become a manifest, or Argo would refuse it.
             EngineError: The engine does not take it.
         """
+        from dflow_hpc.manifest.validate import problem_of
         from dflow_hpc.op.loader import forbid_while_loading
 
         forbid_while_loading("submit")
         compiled = self.compile()
+        problem = problem_of(compiled.manifest) if self.manifest is None else ""
+        if problem:
+            raise CompileError(f"{self.title} was to be submitted{at(self.where)}; Argo would refuse it: {problem}.")
         engine = self._engine()
         reuse = whole([step for step in reuse_step or [] if step.key], engine.query)
         self.id = engine.submit(compiled, id=self.id, detach=bool(config["detach"]), reuse=reuse)
+        self.submitted = True
         result = self.query()
         self.uid = result.uid
         return result

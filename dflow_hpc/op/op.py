@@ -339,25 +339,31 @@ def signs_of(op_class: type) -> Signs:
     if found is None:
         if not (isinstance(op_class, type) and issubclass(op_class, OP)):
             raise SignError(f"the signs of {op_class!r} were asked for; it is not a subclass of OP.")
-        found = Signs(_checked_sign(op_class, "input"), _checked_sign(op_class, "output"))
+        found = Signs(checked_sign(op_class, "input"), checked_sign(op_class, "output"))
         op_class._dflow_signs = found  # type: ignore[attr-defined]
     return found
 
 
-def _checked_sign(op_class: Any, side: str) -> OPIOSign:
-    sign = getattr(op_class, f"get_{side}_sign")()
+def checked_sign(op: Any, side: str) -> OPIOSign:
+    """Return one sign of an OP class, or of an instance whose signs are its own.
+
+    Args:
+        op: The OP.
+        side: ``"input"`` or ``"output"``.
+
+    Raises:
+        SignError: It is no mapping, a name or a type in it is wrong. It names the class and the key.
+    """
+    sign = getattr(op, f"get_{side}_sign")()
+    owner = getattr(op, "__name__", type(op).__name__)
     if not isinstance(sign, Mapping):
-        raise SignError(
-            f"{op_class.__name__}.get_{side}_sign() returned {sign!r}; expected OPIOSign({{name: type, ...}})."
-        )
+        raise SignError(f"{owner}.get_{side}_sign() returned {sign!r}; expected OPIOSign({{name: type, ...}}).")
     for name, declared in sign.items():
         if not isinstance(name, str) or not _NAME.match(name):
-            raise SignError(
-                f"the {side} sign of {op_class.__name__} has the key {name!r}; a name is letters, digits, - and _."
-            )
+            raise SignError(f"the {side} sign of {owner} has the key {name!r}; a name is letters, digits, - and _.")
         if not isinstance(declared, Sign) and not is_type(declared):
             raise SignError(
-                f"{side} {name!r} of {op_class.__name__} is declared as {declared!r}; expected a type, Artifact(...), "
+                f"{side} {name!r} of {owner} is declared as {declared!r}; expected a type, Artifact(...), "
                 "Parameter(...) or BigParameter(...)."
             )
     return sign if isinstance(sign, OPIOSign) else OPIOSign(sign)

@@ -111,7 +111,9 @@ def run(root: Path, record: Mapping[str, Any], *, pod: bool = False, code_dir: O
         signal.signal(signal.SIGTERM, _terminate)
     try:
         _Leaf(Path(os.path.abspath(root)), record, pod).run()
-    except Exception as error:  # the author's code: whatever it raises is the result of the leaf
+    except SystemExit:
+        raise
+    except BaseException as error:  # the author's code: whatever it raises, a KeyboardInterrupt too, is the result
         _print(error)
         _leave_message(error, root, pod)
         return 2 if isinstance(error, FatalError) else 1
@@ -262,11 +264,11 @@ class _Leaf:
             outputs = as_outputs(op, op.execute(self._op_in(signs, where)))
             moved = any(isinstance(sign, Artifact) for sign in signs.outputs.values())
             return Done(outputs, where, Path.cwd() if moved else cwd)
-        except Exception as error:  # raised again by the caller, when the outputs are safe
-            return Done(op.outputs, where, cwd, error)
         except SystemExit:
             self._save(signs, [Done(op.outputs, where, cwd, SystemExit())])
             raise
+        except BaseException as error:  # raised again by the caller, when the outputs are safe
+            return Done(op.outputs, where, cwd, error)
 
     def _op_in(self, signs: Signs, where: _Where) -> OPIO:
         found = OPIO()

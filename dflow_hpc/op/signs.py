@@ -11,7 +11,7 @@ This module travels with the author's code: standard library only, valid Python 
 
 import typing
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional, Set, Tuple, Union
+from typing import Any, Dict, Iterable, List, NoReturn, Optional, Set, Tuple, Union
 
 from dflow_hpc.config import config
 from dflow_hpc.errors import SignError
@@ -53,9 +53,10 @@ def _is_artifact_type(annotation: Any) -> bool:
 class Sign:
     """What the three kinds of sign have in common: a checked ``type``, and free attributes such as ``description``."""
 
-    _known: Tuple[str, ...] = ("type", "global_name")
+    _known: Tuple[str, ...] = ("type", "global_name", "default")
 
     def __init__(self, type: Any, global_name: Optional[str] = None, **attributes: Any) -> None:
+        self._check_attributes(attributes)
         self.type = type
         self.global_name = global_name
         self.__dict__.update(attributes)
@@ -64,6 +65,19 @@ class Sign:
         if name == "type":
             self._check_type(value)
         super().__setattr__(name, value)
+
+    def _check_attributes(self, attributes: Iterable[str]) -> None:
+        """Refuse a misspelled option, which would be kept as a free attribute and do nothing."""
+        for name in attributes:
+            if name in self._known:
+                continue
+            import difflib  # few signs have attributes
+
+            if found := difflib.get_close_matches(name, self._known, n=1, cutoff=0.75):
+                raise SignError(
+                    f"{type(self).__name__}({name}=...) was asked for; did you mean {found[0]!r}? Options are "
+                    f"{', '.join(self._known)}."
+                )
 
     def _check_type(self, annotation: Any) -> None:
         if not is_type(annotation):
@@ -124,6 +138,8 @@ class Artifact(Sign):
     Raises:
         SignError: The type is not one of those, or ``archive`` is unknown.
     """
+
+    _known = ("type", "archive", "save", "optional", "global_name", "sub_path", "writable")
 
     def __init__(
         self,

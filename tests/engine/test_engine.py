@@ -108,7 +108,10 @@ def test_submitting_under_the_id_of_a_run_goes_on_with_it(engine, compiled, scri
     assert engine.query("mine")["status"]["phase"] == "Succeeded"
     assert counter.read_text() == "x\n"
     engine.submit(work, id="mine")
-    assert "has succeeded already" in engine.said()
+    assert engine.said().endswith("has succeeded already; nothing to do")
+    engine.submit(compiled([["other"]], script("other", "")), id="mine")
+    assert "workflow or its code has changed since" in engine.said()
+    assert "dflow-hpc delete mine" in engine.said()
 
 
 def test_a_manifest_with_a_name_does_not_touch_a_run_of_that_name(engine, compiled, script):

@@ -124,6 +124,15 @@ def test_values_are_of_the_declared_type():
         _ = step.finishedAt
 
 
+def test_a_value_that_is_not_there_is_named():
+    step = ArgoStep(node("n", "n", outputs={"parameters": [parameter("loss", "3", "int")]}), "wf")
+    with pytest.raises(KeyError, match="'lost' was asked for; this node has: 'loss'"):
+        step.outputs.parameters["lost"]
+    with pytest.raises(EngineError, match="this node has: none"):
+        step.outputs.artifacts["model"]
+    assert step.outputs.artifacts.get("model") is None
+
+
 def test_outputs_can_be_changed_and_given_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(config, "debug_workdir", ".")

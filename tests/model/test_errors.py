@@ -8,6 +8,7 @@ import pytest
 
 from dflow_hpc import (
     DAG,
+    OP,
     InputArtifact,
     InputParameter,
     Inputs,
@@ -24,7 +25,7 @@ from dflow_hpc import (
     Workflow,
     argo_sequence,
 )
-from dflow_hpc.errors import CompileError, EngineError, ModelError
+from dflow_hpc.errors import CompileError, DflowError, ModelError
 from tests.compile.programs import Each, Flag, Free, Gather, Make, Use, op
 
 
@@ -36,11 +37,27 @@ def make(**options: Any) -> Step:
     return Step("make", PythonOPTemplate(Make), **options)
 
 
-def compile_steps(*steps: Step) -> None:
+def workflow_of(*steps: Step) -> Workflow:
     workflow = Workflow("flow")
     for step in steps:
         workflow.add(step)
-    workflow.to_dict()
+    return workflow
+
+
+def compile_steps(*steps: Step) -> None:
+    workflow_of(*steps).to_dict()
+
+
+def half(**methods: Any) -> Any:
+    """Return an OP class with these methods changed, or taken away (None)."""
+    whole = {"get_input_sign": dict, "get_output_sign": dict, "execute": lambda self, op_in: None, **methods}
+    return type("Half", (OP,), {name: staticmethod(m) if m is dict else m for name, m in whole.items() if m})
+
+
+def add_late() -> None:
+    workflow = workflow_of(make(parameters={"n": 1}))
+    workflow.submitted = True
+    workflow.add(Step("late", PythonOPTemplate(Flag)))
 
 
 def outputs(**options: Any) -> Outputs:
@@ -110,12 +127,27 @@ AT_CONSTRUCTION: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("entry", lambda: Workflow("w", steps=Step("a", shell())), ["Steps or a DAG"]),
     ("not submitted", lambda: Workflow("w").query_status(), ["not submitted"]),
     ("loop over an artifact", lambda: list(make().outputs.artifacts["data"]), ["iterated over"]),
+    ("no execute", lambda: PythonOPTemplate(half(execute=None)), ["OP Half", "does not define 'execute'"]),
+    ("no sign", lambda: PythonOPTemplate(half(get_input_sign=None)), ["does not define 'get_input_sign'"]),
+    ("execute takes nothing", lambda: PythonOPTemplate(half(execute=lambda self: None)), ["def execute(self, op_in)"]),
+    (
+        "sign is a list",
+        lambda: PythonOPTemplate(half(get_output_sign=lambda: ["x"])),
+        ["Half.get_output_sign() returned ['x']"],
+    ),
+    ("sign is a value", lambda: PythonOPTemplate(op("Three", {"n": 3}, {})), ["input 'n' of Three is declared as 3"]),
+    ("added after submit", add_late, ["given late to add (", "after it was submitted", "new Workflow"]),
+    (
+        "refused by Argo",
+        lambda: workflow_of(Step("s", shell(script="echo {{inputs.parameters.foo}}"))).submit(),
+        ["Argo would refuse it", "{{inputs.parameters.foo}}", "test_errors.py"],
+    ),
 ]
 
 
 @pytest.mark.parametrize(("use", "texts"), [pytest.param(*case[1:], id=case[0]) for case in AT_CONSTRUCTION])
 def test_refused_where_it_is_written(use: Callable[[], Any], texts: list[str]) -> None:
-    with pytest.raises((ModelError, EngineError)) as caught:
+    with pytest.raises(DflowError) as caught:
         use()
     for text in texts:
         assert text in str(caught.value)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from dflow_hpc import ShellOPTemplate, Step, Steps, Workflow, config, hooks, query_workflows
-from dflow_hpc.errors import EngineError, ModelError, NotWhileLoading, WorkflowFailed
+from dflow_hpc import PythonOPTemplate, ShellOPTemplate, Step, Steps, Workflow, config, hooks, query_workflows
+from dflow_hpc.errors import EngineError, ModelError, NotWhileLoading, SignError, WorkflowFailed
 from dflow_hpc.op import loader
 from tests.argo_schema import check
+from tests.compile.programs import Make
 
 
 class Engine:
@@ -127,3 +128,11 @@ def test_yaml_for_argo_names_what_to_publish_and_refuses_machines() -> None:
 def test_a_workflow_without_a_run_says_so(engine: Engine) -> None:
     with pytest.raises(EngineError, match="not submitted"):
         Workflow("flow", steps=Steps("s")).wait()
+
+
+def test_an_input_of_a_step_can_be_set_later() -> None:
+    step = Step("make", PythonOPTemplate(Make), parameters={"n": 1})
+    step.inputs.parameters["n"].value = 2
+    assert step.parameters == {"n": 2}
+    with pytest.raises(SignError, match="'n'"):
+        step.inputs.parameters["n"].value = "three"

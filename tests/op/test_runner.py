@@ -90,6 +90,8 @@ class Fails(Base):
             sys.exit(7)
         if op_in["how"] == "term":
             os.kill(os.getpid(), signal.SIGTERM)
+        if op_in["how"] == "interrupt":
+            raise KeyboardInterrupt
         if op_in["how"] == "nothing":
             return None
         return {"n": 1}
@@ -101,6 +103,7 @@ class Fails(Base):
         ("fatal", 2, "dflow_hpc.op.op.FatalError: never again"),
         ("transient", 1, "dflow_hpc.op.op.TransientError: again"),
         ("term", 1, "dflow_hpc.op.runner.Terminated: the leaf was asked to end (SIGTERM)"),
+        ("interrupt", 1, "KeyboardInterrupt"),
         ("nothing", 1, "dflow_hpc.errors.SignError: Fails.execute returned None; its output sign has 'n', 'log'. "),
     ],
 )

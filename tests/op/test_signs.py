@@ -36,6 +36,14 @@ def test_what_is_no_artifact_type(type_):
         artifact.type = type_
 
 
+def test_a_misspelled_option_is_no_free_attribute():
+    with pytest.raises(SignError, match="did you mean 'writable'"):
+        Artifact(Path, writeable=True)
+    with pytest.raises(SignError, match="did you mean 'default'"):
+        Parameter(int, defualt=3)
+    assert Artifact(Path, description="words").description == "words"
+
+
 def test_artifact_options(monkeypatch):
     assert Artifact(Path).archive == "tar"
     monkeypatch.setitem(config, "archive_mode", None)

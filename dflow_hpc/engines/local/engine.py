@@ -11,6 +11,8 @@ the run's files takes its lock.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +31,9 @@ from dflow_hpc.manifest.view import COMPLETED
 
 _FOLLOW_INTERVAL = 0.2
 """Seconds between looks at a journal that another process writes."""
+
+_UPLOAD = re.compile(r"upload/[0-9a-f-]{36}")
+"""The part of an upload's key that is new each time that a program runs."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class LocalEngine:
             self._say(f"{run.name}: process {holder.pid} works on it already; nothing to do")
             return
         if self._state(run).phase == "Succeeded":
-            self._say(f"{run.name}: has succeeded already; nothing to do")
+            self._say(f"{run.name}: has succeeded already; nothing to do{_other_than(run, compiled)}")
             return
         self._again(run, compiled, detach)
 
@@ -340,6 +345,17 @@ class LocalEngine:
         if state.ended:
             raise EngineError(f"the run {run.name} was to be {wish}; it has ended ({state.phase}): {advice}.")
         return state
+
+
+def _other_than(run: RunDir, compiled: Compiled) -> str:
+    """Say so if a workflow is not the one that a run did: else its old results would pass for those of the new one."""
+    old, new = (json.dumps(manifest.get("spec"), sort_keys=True) for manifest in (run.workflow(), compiled.manifest))
+    if _UPLOAD.sub("", old) == _UPLOAD.sub("", new):
+        return ""
+    return (
+        f", although the workflow or its code has changed since. To run what it is now, choose another id, or remove "
+        f"the old run first: dflow-hpc delete {run.name}"
+    )
 
 
 def _base() -> Path:
