@@ -25,7 +25,7 @@ class Cargo:
         self._buffer = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._buffer, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._seen: dict[tuple[int, int], str] = {}
-        self._names: set[str] = set()
+        self._names = {"."}
 
     def text(self, name: str, content: str | bytes, mode: int = 0o600) -> None:
         """Add a file with this content."""
@@ -87,7 +87,7 @@ class Cargo:
 
     def _add(self, info: tarfile.TarInfo, content: object = None) -> None:
         for parent in reversed(PurePosixPath(info.name).parents):
-            if str(parent) not in (".", *self._names):
+            if str(parent) not in self._names:
                 directory = tarfile.TarInfo(str(parent))
                 directory.type, directory.mode = tarfile.DIRTYPE, 0o700
                 self._tar.addfile(directory)
