@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.journal import Journal
 from dflow_hpc.executors.records import Leaf
-from dflow_hpc.executors.site import Parcel, Refusal, Site
+from dflow_hpc.executors.site import Bounds, Parcel, Refusal, Site
 
 _THREADS = 5
 """One for each kind of question."""
@@ -85,6 +86,8 @@ class Broker:
         )
         self._journal.records.clear()
         self._waiters: dict[str, _Waiter] = {}
+        self.asked: Counter[str] = Counter()
+        """Questions so far, by kind."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"machine-{name}")
         self._flying: set[asyncio.Task[None]] = set()
         self._poke = asyncio.Event()
@@ -150,6 +153,9 @@ class Broker:
                 await self._loop_task
         with contextlib.suppress(ExecutorError):  # what it was to forget there, it forgets by its age
             await asyncio.to_thread(self._site.close)
+        if traffic := self._site.traffic():
+            kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(self.asked.items()))
+            self._say(f"machine {self.name}: {traffic} (asked: {kinds})")
         await asyncio.gather(*self._flying, return_exceptions=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._journal.close()
@@ -194,12 +200,15 @@ class Broker:
 
     def _ask(self, question: q.Question) -> Any:
         kind = type(question).__name__.lower()
+        self.asked[kind] += 1
         fault(f"broker.{kind}.before")
         answer = self._call(question)
         fault(f"broker.{kind}.after")
         return answer
 
     def _call(self, question: q.Question) -> Any:
+        if isinstance(question, q.Learn):
+            return self._site.bounds()
         if isinstance(question, q.Submit):
             parcels = {token: self._parcel(token) for batch in question.batches for token in batch.tokens}
             return self._site.submit(question.batches, parcels)
@@ -219,7 +228,9 @@ class Broker:
 
     def _take(self, question: q.Question, answer: Any) -> None:
         now = self._clock()
-        if isinstance(question, q.Submit | q.LookUp):
+        if isinstance(question, q.Learn):
+            self.dispatcher.learned(question, answer, now)
+        elif isinstance(question, q.Submit | q.LookUp):
             self.dispatcher.submitted(question, answer, now)
         elif isinstance(question, q.Round):
             self.dispatcher.looked(question, answer, now)
@@ -230,6 +241,9 @@ class Broker:
 
     def _refused(self, question: q.Question, error: DflowError) -> None:
         """Deal with what waiting will not mend: a wrong profile, an unknown host key, a refused login."""
+        if isinstance(question, q.Learn):  # a submission will meet the same, and say it to those whom it concerns
+            self.dispatcher.learned(question, Bounds(), self._clock())
+            return
         known = any(leaf.jobs and leaf.jobs[-1].state not in (State.NEW, State.SENT) for leaf in self._open())
         if isinstance(question, q.Submit) and (not known or not isinstance(error, ExecutorError)):
             refusal = Refusal(FailureClass.CONFIG, str(error))

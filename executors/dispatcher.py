@@ -23,6 +23,7 @@ from dflow_hpc.executors.questions import (
     Ended,
     Event,
     Fetch,
+    Learn,
     LookUp,
     Notice,
     Question,
@@ -32,12 +33,25 @@ from dflow_hpc.executors.questions import (
     Waits,
 )
 from dflow_hpc.executors.records import Leaf, Record, fold, note, note_batch, note_delivered, note_taken
-from dflow_hpc.executors.site import Batch, Look, Marker, NotBegun, NoTrace, Parcel, Refusal, Sighting, Taken, Verdict
+from dflow_hpc.executors.site import (
+    Batch,
+    Bounds,
+    Look,
+    Marker,
+    NotBegun,
+    NoTrace,
+    Parcel,
+    Refusal,
+    Sighting,
+    Taken,
+    Verdict,
+)
 
 _LIVE = frozenset({State.QUEUED, State.RUNNING, State.GONE, State.CANCELLING})
 _AWAITED = _LIVE | {State.SENT, State.UNCLEAR, State.UNSEEN}
-"""States in which a marker may turn up."""
-_IN_ITS_QUEUE = _AWAITED
+"""States in which the machine may have the job, and a marker may turn up."""
+_ARRAY = 1000
+"""Members of one array where the scheduler does not say how many it takes: Slurm's default."""
 _FETCHES = 5
 """Times that large outputs are asked for before it is given up."""
 
@@ -52,7 +66,7 @@ class Dispatcher:
         commit: Brings the records to where they survive this process; returns whether that worked.
         now: Seconds since the epoch.
         max_jobs: Jobs that the machine may have at once.
-        max_array: Members of one array.
+        max_array: Members of one array; None asks the machine first.
         jitter: Returns a number in [0, 1).
     """
 
@@ -65,7 +79,7 @@ class Dispatcher:
         now: float,
         *,
         max_jobs: int | None = None,
-        max_array: int = 1000,
+        max_array: int | None = None,
         jitter: Callable[[], float] | None = None,
     ):
         self._waits = waits
@@ -135,6 +149,11 @@ class Dispatcher:
         self._pauses(now)
         if now < self._resume_at:
             return []
+        if self.max_array is None:
+            if Learn in self._asked or not self._jobs:
+                return []
+            self._asked.add(Learn)
+            return [Learn()]
         found: list[Question] = []
         for kind, make in (
             (Submit, self._submission),
@@ -152,6 +171,8 @@ class Dispatcher:
 
     def wake(self, now: float) -> float | None:
         """Return when ``next`` may have something new without any answer; None if never."""
+        if self.max_array is None:
+            return None if Learn in self._asked or not self._jobs else max(now, self._resume_at)
         times = []
         if Submit not in self._asked and self._room() != 0:
             ready = batches.ready_at(self._waiting(), self._waits.quiet, self._waits.longest)
@@ -181,7 +202,7 @@ class Dispatcher:
     def _room(self) -> int | None:
         if self.max_jobs is None:
             return None
-        return max(0, self.max_jobs - sum(job.state in _IN_ITS_QUEUE for job in self._jobs.values()))
+        return max(0, self.max_jobs - sum(job.state in _AWAITED for job in self._jobs.values()))
 
     def _submission(self, now: float) -> Submit | None:
         waiting = self._waiting()
@@ -189,7 +210,7 @@ class Dispatcher:
         if ready is None or now < ready or self._room() == 0:
             return None
         parcels = {job.key: parcel for job in waiting if (parcel := self._parcel(job)) is not None}
-        made = batches.group(waiting, parcels, self._room(), self.max_array, now)
+        made = batches.group(waiting, parcels, self._room(), self.max_array or 1, now)
         for batch in made:
             self.batches[batch.id] = batch
             self._append(note_batch(batch))
@@ -267,6 +288,13 @@ class Dispatcher:
             self.events.append(Notice("the machine answers again."))
             self.paused = ""
             self._next_round = now
+
+    def learned(self, question: Learn, bounds: Bounds, now: float) -> None:
+        """Take the scheduler's limits; a round comes well before it forgets a job that has ended."""
+        self._answer(question, now)
+        self.max_array = bounds.max_array or _ARRAY
+        if bounds.remembered is not None:
+            self.rhythm.slowest = min(self.rhythm.slowest, bounds.remembered / 2)
 
     def submitted(self, question: Submit | LookUp, verdicts: Mapping[str, Verdict], now: float) -> None:
         """Take the answer of a submission or a look-up."""

@@ -32,6 +32,11 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class Learn:
+    """Get in touch; ask the scheduler for its limits."""
+
+
+@dataclass(frozen=True)
 class Submit:
     """Submit batches."""
 
@@ -70,7 +75,7 @@ class Cancel:
     tokens: tuple[str, ...]
 
 
-Question = Submit | LookUp | Round | Fetch | Cancel
+Question = Learn | Submit | LookUp | Round | Fetch | Cancel
 
 
 @dataclass(frozen=True)

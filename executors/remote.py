@@ -28,6 +28,7 @@ from dflow_hpc.executors.protocol import Cargo, Frame, ProtocolError, Questions,
 from dflow_hpc.executors.schedulers import JobScript, JobState, Phase, SchedulerSilent
 from dflow_hpc.executors.site import (
     Batch,
+    Bounds,
     Look,
     Marker,
     NotBegun,
@@ -76,6 +77,12 @@ class RemoteSite:
                 reply = self._scripts.ask(Questions(run={"describe": self._scheduler.describe()}))
                 self._facts = _read(self._scheduler.read_description, reply.ran["describe"])
             return self._facts
+
+    def bounds(self) -> Bounds:
+        """Bring the scripts, and return the scheduler's limits; see ``Site``."""
+        with _troubles():
+            facts = self.facts()
+        return Bounds(facts.max_array, facts.min_job_age)
 
     # Going there
 
@@ -263,6 +270,14 @@ class RemoteSite:
             taken = sorted(self._forget)
             self._forget.clear()
         return taken
+
+    def traffic(self) -> str:
+        """Return what went over the link so far, in words."""
+        link = self.transport
+        if not link.commands:
+            return ""
+        logins = f"{link.logins} login{'s' * (link.logins != 1)}, " if self._machine.host else ""
+        return f"{logins}{link.commands} commands, {link.sent / 1e6:.1f} MB there, {link.received / 1e6:.1f} MB back"
 
     def close(self) -> None:
         """Say what may be forgotten, if the machine was used, and give the link up."""

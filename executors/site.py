@@ -115,6 +115,16 @@ class Marker:
     """All outputs are here; else ``fetch`` brings them."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What the scheduler says of its own limits; None: it did not say."""
+
+    max_array: int | None = None
+    """Members of an array."""
+    remembered: float | None = None
+    """Seconds for which it shows a job that has ended."""
+
+
 @dataclass
 class Look:
     """The answer of a round."""
@@ -128,6 +138,10 @@ class Look:
 
 class Site(Protocol):
     """A machine. Calls block, each is one command there; all may raise ``HostUnreachable``."""
+
+    def bounds(self) -> Bounds:
+        """Get in touch, and return the scheduler's limits."""
+        ...
 
     def submit(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> dict[str, Verdict]:
         """Bring what the batches need and submit each once; ``parcels`` by token.
@@ -165,6 +179,10 @@ class Site(Protocol):
 
     def forget(self, tokens: Sequence[str]) -> None:
         """Note tokens whose outcome is safe here; the next command takes them along."""
+        ...
+
+    def traffic(self) -> str:
+        """Return what went over the link so far, in words; nothing if nothing did."""
         ...
 
     def close(self) -> None:

@@ -25,6 +25,9 @@ class DirectSite:
         self.outcome = {}  # token -> (rc, stage)
         self.fate = None  # a failure class and a word, instead of running anything
 
+    def bounds(self):
+        return site.Bounds()
+
     def submit(self, batches, parcels):
         for batch in batches:
             for token in batch.tokens:
@@ -83,6 +86,9 @@ class DirectSite:
 
     def forget(self, tokens):
         pass
+
+    def traffic(self):
+        return ""
 
     def close(self):
         pass

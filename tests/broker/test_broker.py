@@ -31,6 +31,9 @@ class QuickSite:
             if self.fail.get(name):
                 raise self.fail[name].pop(0)
 
+    def bounds(self):
+        return site.Bounds()
+
     def submit(self, batches, parcels):
         self._ask("submit")
         self.submitted += [token for batch in batches for token in batch.tokens]
@@ -64,6 +67,9 @@ class QuickSite:
 
     def forget(self, tokens):
         self.forgotten += tokens
+
+    def traffic(self):
+        return ""
 
     def close(self):
         pass
