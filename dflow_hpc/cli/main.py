@@ -33,6 +33,7 @@ _COMMANDS = {
     "delete": ("steer", "Remove runs with their artifacts."),
     "gc": ("steer", "Remove runs that ended a while ago."),
     "config": ("doctor", "Print the settings, each with the layer it came from."),
+    "machine": ("machine", "Look at the profiles of machines, and prove that one works."),
     "doctor": ("doctor", "Check that this machine can run workflows."),
 }
 

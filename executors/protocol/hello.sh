@@ -7,7 +7,7 @@ echo
 echo "=dflow-hpc 1="
 echo "root $(pwd -P)"
 echo "clock $(date +%s)"
-echo "free $(df -Pk . 2>/dev/null | sed -n '2s/^.* \([0-9][0-9]*\) *[0-9]*%.*$/\1/p')"
+echo "free $(df -Pk . 2>/dev/null | sed -n '2s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*$/\1/p')"
 echo "python $(python3 -c 'import sys; print(sys.version.split()[0])' 2>/dev/null)"
 for tool in cat date df du find gzip head ln mkdir mv readlink rm sed setsid sync tail tar timeout tr uname wc; do
     command -v "$tool" >/dev/null || echo "missing $tool"
