@@ -83,6 +83,8 @@ class Workflow:
     ):
         self.where = author_frame()
         self.name = check_workflow_name(name)
+        if id is not None:
+            check_workflow_name(id)
         check_options({"artifact_repo_key": artifact_repo_key}, _REFUSED, self.title, self.where)
         if steps is not None and dag is not None:
             raise ModelError(f"{self.title} was given steps and dag{at(self.where)}; it is one of them.")

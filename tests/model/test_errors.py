@@ -68,6 +68,7 @@ AT_CONSTRUCTION: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("step name", lambda: Step("a b", shell()), ["'a b'", "'a-b'", "test_errors.py"]),
     ("template name", lambda: ShellOPTemplate("a_b", image="x"), ["'a_b'", "'a-b'"]),
     ("workflow name", lambda: Workflow("My_Flow"), ["'My_Flow'", "'my-flow'"]),
+    ("workflow id", lambda: Workflow("flow", id="Run_1"), ["'Run_1'", "'run-1'"]),
     ("parameter name", lambda: Inputs(parameters={"a b": InputParameter()}), ["'a b'", "letters, digits"]),
     (
         "unknown parameter",
