@@ -96,7 +96,7 @@ class LiveView:
             telling = [i for i, row in enumerate(lines) if row.phase in ("Running", "Failed", "Error", "Pending")]
             keep = set(range(3)) | set(telling[-(room - 4) :])
             lines = [row for i, row in enumerate(lines) if i in keep]
-        shown = Text()
+        shown = Text(no_wrap=True, overflow="ellipsis")  # a wrapped line would push the tree out of the window
         for line, row in zip(tree.text(lines, self._console.width), [None, *lines], strict=True):
             shown.append(line + "\n", style=tree.STYLES.get(row.phase, "dim") if row else "bold")
         if cut > 0:

@@ -26,6 +26,8 @@ SYMBOLS = {
 STYLES = {"Running": "cyan", "Succeeded": "green", "Failed": "red", "Error": "red", "Pending": "yellow"}
 _SHOWN_MEMBERS = 8
 """Members of one loop shown in full before the others are counted."""
+_LEAST_MESSAGE = 20
+"""Columns that a message gets in any case."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +151,28 @@ def _row(node: Node, lead: str, now: datetime | None) -> Row:
 
 
 def text(lines: Iterable[Row], width: int = 120) -> list[str]:
-    """Return rows as aligned plain text, no wider than ``width`` where only the message is cut."""
+    """Return rows as aligned plain text.
+
+    Args:
+        lines: The rows.
+        width: Columns of the terminal. Where a fair message does not fit beside the templates, these are left out;
+            messages are cut to it, names are not.
+    """
     lines = list(lines)
     names = [f"{row.lead}{row.symbol} {row.name}" for row in lines]
     name_width = min(max((len(name) for name in names), default=4), 60)
-    template_width = min(max((len(row.template) for row in lines), default=8), 30)
-    out = [f"{'STEP':<{name_width}}  {'TEMPLATE':<{template_width}}  {'TIME':>6}  MESSAGE"]
+    template_width = min(max([8, *(len(row.template) for row in lines)]), 30)
+    if name_width + template_width + 12 + _LEAST_MESSAGE > width:
+        template_width = 0
+
+    def line_of(name: str, template: str, duration: str) -> str:
+        column = f"{template[:template_width]:<{template_width}}  " if template_width else ""
+        return f"{name:<{name_width}}  {column}{duration:>6}  "
+
+    out = [line_of("STEP", "TEMPLATE", "TIME") + "MESSAGE"]
     for name, row in zip(names, lines, strict=True):
-        line = f"{name:<{name_width}}  {row.template[:template_width]:<{template_width}}  {row.duration:>6}  "
-        room = max(20, width - len(line))
+        line = line_of(name, row.template, row.duration)
+        room = max(_LEAST_MESSAGE, width - len(line))
         message = row.message.replace("\n", " ")
         out.append((line + (message if len(message) <= room else message[: room - 1] + "…")).rstrip())
     return out

@@ -90,3 +90,10 @@ def test_text_is_aligned_and_cuts_only_the_message():
     assert lines[1].startswith("✔ wf")
     assert lines[1].endswith("…")
     assert len(lines[1]) == 60
+    assert lines[0].index("TIME") + 4 == lines[1].index("m" * 10) - 2
+
+
+def test_a_narrow_terminal_does_without_templates():
+    lines = tree.text(tree.rows(workflow(node("wf", message="m" * 200, templateName="t" * 20))), width=50)
+    assert lines[0].split() == ["STEP", "TIME", "MESSAGE"]
+    assert [len(line) <= 50 for line in lines] == [True, True]

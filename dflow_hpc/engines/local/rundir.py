@@ -72,7 +72,8 @@ def write_atomic(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise EngineError(
-            f"{path} was to be written; {error.strerror}. When that is mended, go on with `dflow-hpc resume`."
+            f"{path} was to be written; {error.strerror}. When that is mended, go on with `dflow-hpc resume`, or "
+            "`dflow-hpc retry` where a step had failed of it."
         ) from error
 
 
