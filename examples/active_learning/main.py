@@ -11,9 +11,13 @@ second committee: what the choice is worth.
 Training is placed on the machine "gpu", exploration and labelling on "cpu"; machines.toml says what these are.
 """
 
+# ruff: noqa: E402
 import json
+import os
 from pathlib import Path
 from typing import List
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by NumPy: steps run side by side, so one thread each
 
 import ase.io
 import numpy as np
