@@ -7,6 +7,7 @@ import re
 import subprocess
 
 import pytest
+from rig.fixtures import run_ctl
 
 pytestmark = pytest.mark.rig
 
@@ -43,6 +44,13 @@ def accounted(cluster, job):
     return state, code
 
 
+def test_up_changes_nothing_that_is_up(slurm_rig):
+    before = run_ctl("status")
+    run_ctl("up")
+    assert run_ctl("status") == before
+    assert "DOWN" not in before
+
+
 @pytest.fixture(scope="module")
 def slow_jobs(slurm_rig):
     """Submit at once, on each cluster, what takes a minute: one job that meets its walltime."""
@@ -65,7 +73,8 @@ def test_jobs_end_as_their_programs_do(slurm_rig, slow_jobs, name):
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_a_job_that_needs_too_much_memory(slurm_rig, name):
     cluster = slurm_rig[name]
-    job = submit(cluster, "--mem=20", "head -c 200000000 /dev/zero | tail > /dev/null")  # tail keeps the one line
+    # tail keeps the one line; where memory is polled it must live long enough to be seen.
+    job = submit(cluster, "--mem=20", "(head -c 200000000 /dev/zero && sleep 20) | tail > /dev/null")
     wait_for(cluster, job)
     expected = ("OUT_OF_MEMORY", "0:125") if cluster.cgroups else ("FAILED", "0:9")
     assert record(cluster, job)[:2] == expected

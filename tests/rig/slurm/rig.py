@@ -22,7 +22,7 @@ from processes import Processes, RigError, wait
 
 PACKAGES = ("slurm-wlm", "slurmdbd", "munge", "mariadb-server", "openssh-server", "openssh-client", "util-linux")
 SECONDS_TO_INSTALL = 900
-SECONDS_TO_START = 60
+SECONDS_TO_START = 120  # 10 on an idle machine
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
 TOOLS = ("sbatch", "squeue", "sacct", "scancel", "scontrol")
 
@@ -65,10 +65,6 @@ class Rig:
     def down(self, *, wipe=False):
         """End what ``up`` started; with ``wipe`` remove the rig's directory too."""
         for site in self.sites.values():
-            for name in self.processes.names():
-                daemon, _, host = name.partition(".")
-                if host in site.hosts and daemon != "munged":
-                    self.processes.send(name, signal.SIGTERM)
             self.processes.stop(f"slurmctld.{site.login}")  # saves its state
             self.processes.stop(f"slurmdbd.{site.login}")
             self.processes.stop(f"mariadbd.{site.login}")
