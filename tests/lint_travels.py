@@ -22,7 +22,9 @@ def imported_at_import_time(tree: ast.Module):
 
 def main(arguments):
     """Check the files and folders given."""
-    files = [file for name in arguments for file in ([Path(name)] if name.endswith(".py") else Path(name).rglob("*.py"))]
+    files = []
+    for name in arguments:
+        files += [Path(name)] if name.endswith(".py") else Path(name).rglob("*.py")
     travelling = {str(file.with_suffix("")).replace("/", ".").removesuffix(".__init__") for file in files}
     bad = []
     for file in files:
