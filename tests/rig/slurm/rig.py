@@ -20,7 +20,10 @@ from pathlib import Path
 import sites
 from processes import Processes, RigError, wait
 
-PACKAGES = ("slurm-wlm", "slurmdbd", "munge", "mariadb-server", "openssh-server", "openssh-client", "util-linux")
+PACKAGES = (
+    *("slurm-wlm", "slurmdbd", "munge", "mariadb-server", "openssh-server", "openssh-client", "util-linux", "procps"),
+    "python3",  # for jobs that run Python; the tests may have another one
+)
 SECONDS_TO_INSTALL = 900
 SECONDS_TO_START = 120  # 10 on an idle machine
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
