@@ -15,8 +15,9 @@ cd "$root" || exit 70
 # shellcheck source=executors/protocol/common.sh
 . "${0%/*}/common.sh"
 
-# Kilobytes of small outputs in one answer, about; what is left comes in the next round.
+# Kilobytes of small outputs, and tokens, in one answer; what is left comes in the next round.
 most=${DFH_MOST:-16384}
+room=1000
 
 run() {
     sh "$in/run.$1" </dev/null >"$in/out" 2>"$in/err"
@@ -30,14 +31,14 @@ seal() {
 
 # The marker says how many kilobytes there are to bring: one that is being written says nothing yet.
 await() {
-    [ "$most" -gt 0 ] || return 0
+    [ "$most" -gt 0 ] && [ "$room" -gt 0 ] || return 0
     { read -r kilobytes <".done/$1"; } 2>/dev/null || return 0
     directory=${1%-*}/attempt.${1##*-}
     echo "$1" >>"$in/ended"
     while read -r line; do
         echo "$directory/$line"
     done <"$directory/pack" >>"$in/pack"
-    most=$((most - kilobytes - 1))
+    most=$((most - kilobytes)) room=$((room - 1))
 }
 
 take_in
@@ -55,8 +56,7 @@ while read -r word name; do
     esac
 done <"$in/questions"
 [ $# -eq 0 ] || mv "$@" .old/
-# -h: an output may be a link to where the program left it. A link to nothing is left out, and counts as missing.
-[ ! -s "$in/ended" ] || tar -chzf "$in/tar" -T "$in/pack" 2>/dev/null
+[ ! -s "$in/ended" ] || pack_up "$in/pack" | gzip -1 >"$in/tar"
 frame ended ended 0 "$in/ended" "$in/tar"
 echo end
 rm -rf "$in"

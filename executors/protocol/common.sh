@@ -37,6 +37,19 @@ take_in() {
     rm -f "$in.err"
 }
 
+# pack_up LIST   Write a tar of the files in LIST to stdout. Not "tar -T", which busybox does not have.
+# -h: an output may be a link to where the program left it. A link to nothing is left out, and counts as missing.
+pack_up() {
+    set -f
+    IFS='
+'
+    # shellcheck disable=SC2046
+    set -- $(cat "$1")
+    unset IFS
+    set +f
+    tar -chf - "$@" 2>/dev/null
+}
+
 # Say whether the submission that "PID:HOST:TIME" began may still be at work: the owner, or what it left behind.
 at_work() {
     dfh_pid=${1%%:*} dfh_time=${1##*:} dfh_host=${1#*:}

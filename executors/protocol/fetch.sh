@@ -15,7 +15,6 @@ while read -r token; do
     done <"$directory/outputs.list"
 done <"$in/tokens" >"$in/list"
 echo "=dflow-hpc 1="
-# A link to nothing makes tar complain; what is missing is missing.
-tar -chf - -T "$in/list" 2>/dev/null
+pack_up "$in/list"
 echo end
 rm -rf "$in"

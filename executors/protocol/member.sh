@@ -31,7 +31,7 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
     # It was killed between its marker and the sign of it; or somebody requeued what had ended: that is not run again.
     if [ -e exit.json ]; then
         rm -f env.sh
-        [ -e "$root/.old/$token" ] || echo 68 >"$root/.done/$token"
+        [ -e "$root/.old/$token" ] || echo 1 >"$root/.done/$token"
         exit 0
     fi
     rm -rf .main pack trouble outputs workdir result log.txt log.tail
@@ -66,6 +66,16 @@ memory() {
     esac
 }
 
+# keep_end FILE BYTES TARGET   Count the bytes that travel; what is too long is cut to its end, in TARGET.
+keep_end() {
+    size=$(wc -c <"$1")
+    if [ "$size" -gt "$2" ]; then
+        tail -c "$2" "$1" >end.tmp && mv end.tmp "$3"
+        size=$2
+    fi
+    kilobytes=$((kilobytes + size / 1024))
+}
+
 # List in "pack" what a round brings along: all outputs if they are small, else only what says how it ended.
 pack() {
     complete=true kilobytes=0 log=log.txt
@@ -73,20 +83,22 @@ pack() {
     [ ! -e outputs.list ] || while read -r line; do
         [ ! -e "$line" ] || set -- "$@" "$line"
     done <outputs.list
-    [ ! -s result ] || set -- "$@" result
     [ $# -eq 0 ] || kilobytes=$(du -skcL "$@" 2>/dev/null | sed -n '$s/[^0-9].*//p')
     if [ "$kilobytes" -gt "${DFH_SMALL:-1024}" ]; then
         complete=false kilobytes=0
         set --
     fi
+    if [ -s result ]; then
+        keep_end result 262144 result
+        set -- "$@" result
+    fi
     if [ -s log.txt ]; then
-        tail -c 65536 log.txt >log.tail
-        [ "$(wc -c <log.txt)" -gt 65536 ] || rm log.tail
+        keep_end log.txt 65536 log.tail
         [ ! -e log.tail ] || log=log.tail
         set -- "$@" "$log"
     fi
     [ ! -s termination-log ] || set -- "$@" termination-log
-    kilobytes=$((kilobytes + 68))
+    kilobytes=$((kilobytes + 1))
     { echo exit.json; [ $# -eq 0 ] || printf '%s\n' "$@"; } >pack
 }
 

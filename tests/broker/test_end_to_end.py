@@ -1,0 +1,124 @@
+"""Whole runs with steps on a machine: this host by its transport, the real scripts, no scheduler, no service."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+from dflow_hpc import *
+
+@OP.function
+def double(n: int, data: Artifact(str)) -> {"m": int}:
+    print("doubles", n, open(data).read())
+    return {"m": 2 * n}
+
+wait = ShellOPTemplate("wait", image="busybox", command=["sh"], script='''
+echo "start $$ {{inputs.parameters.n}}" >> $HOME/ledger
+while [ ! -e $HOME/gate ]; do sleep 0.1; done
+echo "end $$" >> $HOME/ledger
+echo {{inputs.parameters.n}}1 > /tmp/m
+mkdir /tmp/dir; echo text > /tmp/dir/file
+''')
+wait.inputs.parameters["n"] = InputParameter()
+wait.outputs.parameters["m"] = OutputParameter(value_from_path="/tmp/m")
+wait.outputs.artifacts["file"] = OutputArtifact(path="/tmp/dir/file")
+
+wf = Workflow("far", id="far-1")
+first = Step("wait", wait, parameters={"n": 4}, executor="far")
+second = Step(
+    "double",
+    PythonOPTemplate(double, image="python:3.11"),
+    parameters={"n": first.outputs.parameters["m"]},
+    artifacts={"data": first.outputs.artifacts["file"]},
+    executor="far",
+)
+wf.add(first)
+wf.add(second)
+wf.submit()
+"""
+PROFILE = '[machine.far]\nscheduler = "shell"\ntransport = "local"\nroot = "%s"\n'
+
+
+@pytest.fixture
+def project(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "far.py").write_text(SCRIPT)
+    (tmp_path / "machines.toml").write_text(PROFILE % (tmp_path / "there"))
+    made = Project(tmp_path, {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)})
+    yield made
+    (home / "gate").touch()
+    for process in made.processes:
+        process.kill()
+        process.communicate()
+
+
+class Project:
+    """A script beside its profile, with a home of its own."""
+
+    def __init__(self, path, env):
+        self.path = path
+        self.home = path / "home"
+        self.env = env
+        self.processes = []
+
+    def start(self, *words):
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=self.path, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.processes.append(process)
+        return process
+
+    def ended(self, process):
+        out, _ = process.communicate(timeout=120)
+        return out.decode()
+
+    def command(self, *words):
+        return self.start("-c", "from dflow_hpc.cli.main import main; main()", *words)
+
+    def ledger(self):
+        path = self.home / "ledger"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def until(self, condition):
+        for _ in range(600):
+            if condition():
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"it did not come: {self.ledger()}")
+
+    def nodes(self):
+        found = json.loads(self.ended(self.command("get", "far-1", "-o", "json")))
+        return {node["displayName"]: node for node in found["status"]["nodes"].values()}
+
+
+def test_a_run_that_is_killed_joins_its_jobs_again(project):
+    engine = project.start("far.py")
+    project.until(lambda: len(project.ledger()) == 1)
+    os.kill(engine.pid, signal.SIGKILL)
+    engine.communicate(timeout=60)
+    (project.home / "gate").touch()
+    said = project.ended(project.command("resume", "far-1"))
+    nodes = project.nodes()
+    assert nodes["far-1"]["phase"] == "Succeeded", said
+    assert nodes["double"]["outputs"]["parameters"][0]["value"] == "82"
+    assert [line.split()[0] for line in project.ledger()] == ["start", "end"]
+    assert "doubles 41 text" in (Path(project.path, "far-1") / nodes["double"]["id"] / "log.txt").read_text()
+
+
+def test_stop_ends_the_jobs(project):
+    engine = project.start("far.py")
+    project.until(lambda: len(project.ledger()) == 1)
+    said = project.ended(project.command("stop", "far-1"))
+    project.ended(engine)
+    assert project.nodes()["wait"]["phase"] == "Failed", said
+    pid = int(project.ledger()[0].split()[1])
+    assert not Path(f"/proc/{pid}").exists()
+    (project.home / "gate").touch()
+    assert len(project.ledger()) == 1
