@@ -1,4 +1,4 @@
-"""The helper steps around a sliced step, as templates: what seeds its artifacts, what counts its successes.
+"""The helper steps around a sliced step, as templates: what seeds its artifacts, joins them, counts its successes.
 
 They run OPs of this package (``op/util_ops.py``), under Argo in ``config["util_image"]`` unless the step names one.
 
@@ -16,6 +16,8 @@ from dflow_hpc.config import config
 from dflow_hpc.model.templates import as_command
 from dflow_hpc.op.bootstrap import source
 
+JOINED = "dflow_joined"
+"""The artifact that ``JoinSlice`` takes and gives."""
 _MODULE = "dflow_hpc.op.util_ops"
 _ROOM = "{{workflow.name}}/{{pod.name}}"
 
@@ -38,6 +40,26 @@ def init_template(step: Any, loop: Loop, keyed: bool, code: Code) -> dict[str, A
     ]
     staged = [{"name": name, "path": f"{IN}/artifacts/{name}"} for name in loop.counted]
     return _template(step, "InitArtifactForSlices", parameters, staged, keyed, code, outputs, artifacts)
+
+
+def join_template(step: Any, shared: str, optional: bool, code: Code) -> dict[str, Any]:
+    """Return the template, without its name, of the helper step that leaves one slice's artifact.
+
+    Args:
+        step: A step that the artifact comes from.
+        shared: The artifact's name under the key that the slices share.
+        optional: Whether it may be missing.
+        code: Where the code of OPs is.
+    """
+    staged = {"name": JOINED, "path": f"{IN}/artifacts/{JOINED}", **({"optional": True} if optional else {})}
+    left = {
+        "name": JOINED,
+        "path": f"{OUT}/artifacts/{JOINED}",
+        "archive": {"none": {}},
+        "s3": {"key": "{{inputs.parameters.dflow_artifact_key}}/" + shared},
+    }
+    parameters = _named("dflow_slice", "dflow_artifact_key")
+    return _template(step, "JoinSlice", parameters, [staged], False, code, artifacts=[left])
 
 
 def check_template(step: Any, keyed: bool, code: Code) -> dict[str, Any]:

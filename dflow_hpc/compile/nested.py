@@ -2,7 +2,8 @@
 
 An input parameter is cut by an expression where it is given, an input artifact by its path; nothing inside the scope
 needs to know. Outputs are joined inside: the scope's output parameters become records of the slice, and the step that
-leaves an output artifact writes it under the key that all slices share, in a directory named by the slice.
+leaves an output artifact writes it under the key that all slices share, in a directory named by the slice. What comes
+from a loop, a script, a part of an artifact or a choice is put there by a helper step, ``join-<artifact>``.
 
 Not here: slices of a leaf (``loops.py``), and how a scope is written (``scopes.py``).
 
@@ -26,8 +27,9 @@ from dflow_hpc.compile.loops import (
 )
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at
-from dflow_hpc.model.declared import OutputArtifact
+from dflow_hpc.model.declared import OutputArtifact, artifact_refs
 from dflow_hpc.model.loops import elements
+from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.refs import ArgoVar
 
 SLICE = "dflow_slice"
@@ -147,23 +149,40 @@ def joined(step: Any, shared: tuple[tuple[str, str], ...] = ()) -> Joined:
     return Joined(tuple(slices.output_parameter), (*own, *shared), step.counts_success)
 
 
-def leavers(scope: Any, given: Joined) -> dict[int, list[tuple[str, str]]]:
-    """Return which steps of a scope leave its joined artifacts: ``id`` -> pairs of their output and the shared name.
+def leavers(scope: Any, given: Joined) -> tuple[dict[int, list[tuple[str, str]]], list[tuple[str, str]]]:
+    """Return who leaves the joined artifacts of a scope: members of it, and helpers for what no single OP leaves.
+
+    Returns:
+        ``id`` of a step -> pairs of its output and the shared name; then, for helpers, pairs of the scope's own output
+        and the shared name.
 
     Raises:
-        CompileError: An artifact is not left by one step of the scope.
+        CompileError: An artifact comes from no step of the scope.
     """
     found: dict[int, list[tuple[str, str]]] = {}
+    others: list[tuple[str, str]] = []
     for name, shared in given.artifacts:
-        source = scope.outputs.artifacts[name]._from
+        source = artifact_value(scope.outputs.artifacts[name])
         step = source.step if isinstance(source, OutputArtifact) else None
-        if step is None or step.is_loop:
+        if step is not None and not step.is_loop and _can_leave(step.template) and source.parent is None:
+            found.setdefault(id(step), []).append((str(source.name), shared))
+        elif any(ref.step is not None for ref in artifact_refs(source)):
+            others.append((name, shared))
+        else:
             raise CompileError(
-                f"the output artifact {name!r} of {scope.title}{at(scope.where)} is joined over slices, but it is not "
-                "left by one step of it that is no loop. Join it by Slices of that step, or leave it out."
+                f"the output artifact {name!r} of {scope.title}{at(scope.where)} is joined over slices, but it comes "
+                "from no step of it. Let a step give it, or leave it out of output_artifact."
             )
-        found.setdefault(id(step), []).append((str(source.name), shared))
-    return found
+    return found, others
+
+
+def _can_leave(template: Any) -> bool:
+    return bool(template.super_op) or isinstance(template, PythonOPTemplate)
+
+
+def artifact_value(output: Any) -> Any:
+    """Return from what a scope takes an output artifact, or None."""
+    return output._from if output._from is not None else output.from_expression
 
 
 def record(text: str, declared: Any) -> str:

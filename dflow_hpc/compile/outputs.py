@@ -87,7 +87,7 @@ class OutputWriter:
         return {**found, **description(self.survey.type_of(output))}
 
     def _output_artifact(self, name: str, artifact: Any) -> dict[str, Any]:
-        value = artifact._from if artifact._from is not None else artifact.from_expression
+        value = nested.artifact_value(artifact)
         if value is None:
             raise CompileError(
                 f"{self.scope.title} declares the output artifact {name!r} and does not say where it comes from. Set "

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.compile import helpers, nested
-from dflow_hpc.compile.arguments import Given, given
+from dflow_hpc.compile.arguments import Given, artifact_source, given
 from dflow_hpc.compile.leaves import Variant, input_parameter, memoize, without_empty
 from dflow_hpc.compile.loops import Loop, init_key, number_text, plan
 from dflow_hpc.compile.nested import SLICE, Joined
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _TASK = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 _RESULT = re.compile(r"\.(Succeeded|Failed|Errored|Skipped|Omitted|Daemoned|AnySucceeded|AllFailed)\b")
+_SHARED = (SLICE, "dflow_artifact_key")
+"""What tells a leaf of a sliced scope where its joined artifacts go."""
 _HOOK_STATUS = {"success": "Succeeded", "running": "Running", "failure": "Failed"}
 
 
@@ -48,7 +50,7 @@ class Member:
     step: Step
     fields: dict[str, Any]
     role: str = "main"
-    """``init``, ``main`` or ``check``."""
+    """``init``, ``main``, ``check`` or ``join``."""
     number: int = 0
     """Its place among the members of its scope."""
 
@@ -71,7 +73,7 @@ class ScopeWriter:
     def __init__(self, compiler: Compiler, scope: Any, keyed: bool, joined: Joined):
         self.compiler, self.survey = compiler, compiler.survey
         self.scope, self.keyed, self.joined = scope, keyed, joined
-        self.leavers = nested.leavers(scope, joined)
+        self.leavers, self.left_by_helpers = nested.leavers(scope, joined)
         self.names: dict[str, Member] = {}
         self._parallel = [limit for limit in [scope.parallelism] if limit is not None]
 
@@ -150,10 +152,8 @@ class ScopeWriter:
             arguments.parameters.append({"name": GROUP, "value": init_key(str(step.key))})
         shared = tuple(self.leavers.get(id(step), ()))
         if shared:
-            further += [SLICE, "dflow_artifact_key"]
-            arguments.parameters += [
-                {"name": name, "value": "{{inputs.parameters." + name + "}}"} for name in (SLICE, "dflow_artifact_key")
-            ]
+            further += _SHARED
+            arguments.parameters += _handed_on(_SHARED)
         if keyed:
             arguments.parameters.append({"name": "dflow_key", "value": loop.item(str(step.key))})
         variant = Variant(
@@ -236,6 +236,27 @@ class ScopeWriter:
         fields = {"name": step.name + suffix, "template": self.compiler.named(suffix[1:], template, hashed=True)}
         arguments = Given(parameters=[{"name": name, "value": value} for name, value in values.items()])
         return self._helper(step, fields, arguments, "check")
+
+    def _joins(self) -> list[Member]:
+        """Return the helpers that leave the joined artifacts which no step leaves itself."""
+        members = []
+        for name, shared in self.left_by_helpers:
+            artifact = self.scope.outputs.artifacts[name]
+            value = nested.artifact_value(artifact)
+            step = next(ref.step for ref in artifact_refs(value) if ref.step is not None)
+            template = helpers.join_template(step, shared, artifact.optional, self.compiler.code)
+            source = {"name": helpers.JOINED, **artifact_source(value, step, name)}
+            if artifact.optional:
+                source["optional"] = True
+            arguments = Given(parameters=_handed_on(_SHARED), artifacts=[source])
+            fields = {
+                "name": "join-" + re.sub(r"[^-a-zA-Z0-9]", "-", name),
+                "template": self.compiler.named("join-slice", template, hashed=True),
+                "arguments": arguments.arguments(),
+            }
+            members.append(Member(step, fields, "join"))
+            self._enter(members[-1])
+        return members
 
     @staticmethod
     def _helper(step: Step, fields: dict[str, Any], arguments: Given, role: str) -> Member:
@@ -329,6 +350,9 @@ class ScopeWriter:
                 group = [member for member in column if member is not None]
                 if group:
                     groups.append(group)
+        joins = self._joins()
+        if joins:
+            groups.append(joins)
         place = {member.name: number for number, group in enumerate(groups) for member in group}
         for number, group in enumerate(groups):
             for member in group:
@@ -343,6 +367,7 @@ class ScopeWriter:
         if not self.scope.tasks:
             raise CompileError(f"{self.scope.title} has no tasks; Argo needs one. Add a Task.")
         ordered = [member for task in self.scope.tasks for member in self._members(task) if member is not None]
+        ordered += self._joins()
         needs = {member.name: self._needs(member) for member in ordered}
         _refuse_cycle({name: {*tasks, *_names_in(texts)} for name, (tasks, texts) in needs.items()}, self.names)
         used = {name for tasks, texts in needs.values() for name in [*tasks, *_names_in(texts)]}
@@ -373,7 +398,7 @@ class ScopeWriter:
         """Return what a member waits for: names of members, and texts of its author's."""
         needed: dict[str, None] = {}
         for other in sorted((self.names[name] for name in self._referred(member)), key=lambda one: one.number):
-            if other.step is member.step:
+            if other.step is member.step and member.role != "join":
                 needed[other.name] = None
             else:
                 needed[self._end_of(other.step)] = None
@@ -383,7 +408,7 @@ class ScopeWriter:
         if member.role == "check":
             needed[member.step.name] = None
         texts = []
-        for dependency in [] if member.role == "check" else member.step.dependencies:  # type: ignore[attr-defined]
+        for dependency in [] if member.role in ("check", "join") else member.step.dependencies:  # type: ignore[attr-defined]
             if isinstance(dependency, str):
                 texts.append(self._checked_text(dependency, member))
                 continue
@@ -420,9 +445,11 @@ class ScopeWriter:
     def _clause(member: Member, needed: Member) -> str:
         name, step = needed.name, needed.step
         results = ["Succeeded"]
-        own = needed.step is member.step
+        own = needed.step is member.step and member.role != "join"
         if own and step.when is not None:
             results.append("Skipped")  # then this member's own condition skips it too
+        elif member.role == "join" and step.when is not None:
+            results.append("Skipped")  # the branch that was not chosen
         elif needed.role == "main" and step.is_loop and step.when is None:
             results.append("Skipped")  # a loop without items
         if needed.role == "main" and (step.continue_on_failed or step.counts_success):
@@ -430,6 +457,10 @@ class ScopeWriter:
         if needed.role == "main" and (step.continue_on_error or (own and step.counts_success)):
             results.append("Errored")
         return " || ".join(f"{name}.{result}" for result in results)
+
+
+def _handed_on(names: Iterable[str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": "{{inputs.parameters." + name + "}}"} for name in names]
 
 
 def when_text(step: Step) -> str:

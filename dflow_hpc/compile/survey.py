@@ -126,7 +126,9 @@ class Survey:
                 self.op_templates.append(current)
             elif current.super_op:
                 self.scopes.append(current)
-                self.has_helpers = self.has_helpers or any(step.counts_success for step in current.all_steps())
+                self.has_helpers = self.has_helpers or any(
+                    step.counts_success or step.slices is not None for step in current.all_steps()
+                )
                 queue.extend(reversed([self.target(step) for step in _with_hooks(current.all_steps())]))
 
     def _spread_big(self) -> None:

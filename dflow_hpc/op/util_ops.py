@@ -8,12 +8,15 @@ to step, and signs belong to the class.
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Dict, List
 
 from dflow_hpc.op import catalog
+from dflow_hpc.op.artifacts import slice_directory
 from dflow_hpc.op.op import OP, FatalError
 from dflow_hpc.op.opio import OPIO, OPIOSign
+from dflow_hpc.op.paths import link_or_copy
 from dflow_hpc.op.signs import Parameter
 
 
@@ -62,6 +65,49 @@ def _elements(artifact: Path) -> List[Any]:
     if isinstance(value, list):
         return value
     return list(value.values()) if isinstance(value, dict) else [value]
+
+
+class JoinSlice(OP):
+    """Put an artifact that a scope gives beside those that the other slices of the scope give.
+
+    It becomes the slice's element: a list or dict as a whole, and what is one path as that path.
+    """
+
+    @classmethod
+    def get_input_sign(cls) -> OPIOSign:
+        """Return what it takes: the slice. The artifact lies beside it as ``dflow_joined``, or is left out."""
+        return OPIOSign({"dflow_slice": Parameter(str)})
+
+    @classmethod
+    def get_output_sign(cls) -> OPIOSign:
+        """Return that nothing but the artifact, which is written here, is given."""
+        return OPIOSign()
+
+    @OP.exec_sign_check
+    def execute(self, op_in: OPIO) -> OPIO:
+        """Link its files into a directory named by the slice, and write their places below the slice's."""
+        root, piece = Path(self.tmp_root), str(op_in["dflow_slice"])
+        source, target = (root / side / "artifacts" / "dflow_joined" for side in ("inputs", "outputs"))
+        target.mkdir(parents=True)
+        found = catalog.flatten(_value(source)) if source.exists() else {}
+        directory, entries = slice_directory(piece), []
+        for order, path in found.items():
+            place = None if path is None else os.path.normpath(os.path.join(directory, path))
+            if place is not None:
+                link_or_copy(source / str(path), target / place, own=root)
+            whole = f"{piece}.{order}" if order else piece
+            entries.append(catalog.Entry(place, int(whole) if whole.isdecimal() else whole))
+        catalog.write(target, entries)
+        return OPIO()
+
+
+def _value(artifact: Path) -> Any:
+    """Return the paths of an artifact; one alone is no list, since its catalogue does not tell the two apart."""
+    entries = catalog.read(artifact)
+    if not entries and not (artifact / catalog.directory_name()).is_dir():
+        return "."
+    value = catalog.assemble(entries)
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 class CheckNumSuccess(OP):

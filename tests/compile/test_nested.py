@@ -22,7 +22,20 @@ from dflow_hpc import (
     if_expression,
 )
 from dflow_hpc.errors import CompileError
-from tests.compile.programs import Flag, Make, Take, Use, compiled, entry, members, record, sources, templates, values
+from tests.compile.programs import (
+    Flag,
+    Make,
+    Take,
+    Use,
+    compiled,
+    each,
+    entry,
+    members,
+    record,
+    sources,
+    templates,
+    values,
+)
 
 ALL = {
     "input_parameter": ["n", "s"],
@@ -164,7 +177,40 @@ def test_what_only_a_leaf_can_slice_is_refused() -> None:
     with pytest.raises(CompileError, match="is a list"):
         compiled(step(inner(), Slices(input_parameter=["s"]), with_param=[0]))
     scope = inner()
-    artifact = scope.outputs.artifacts["out"]
-    artifact.from_expression, artifact._from = if_expression(True, artifact._from, artifact._from), None
-    with pytest.raises(CompileError, match="not left by one step"):
+    scope.outputs.artifacts["out"]._from = scope.inputs.artifacts["file"]
+    with pytest.raises(CompileError, match="from no step of it"):
         compiled(step(scope, Slices(input_parameter=["n"], output_artifact=["out"])))
+
+
+@pytest.mark.parametrize("kinds", [(Steps, Step), (DAG, Task)])
+def test_what_no_single_op_leaves_is_joined_by_a_helper(kinds: tuple) -> None:
+    scope = inner(*kinds)
+    names = ("use", "make", "take")
+    use, make, take = (scope.names()[name] for name in names)
+    loop = kinds[1]("loop", each(), parameters={"value": make.outputs.parameters["values"]}, when="1 == 1")
+    scope.add(loop)
+    output = scope.outputs.artifacts["out"]
+    output._from = None
+    output.from_expression = if_expression(
+        use.outputs.parameters["m"] > 1, take.outputs.artifacts["out"], loop.outputs.artifacts["file"]
+    )
+    manifest = compiled(sliced(scope))
+    found = templates(manifest)[members(entry(manifest))["run"]["template"]]
+    join = members(found)["join-out"]
+    word = "tasks" if kinds[0] is DAG else "steps"
+    assert list(members(found))[-1] == "join-out"
+    assert values(join) == {
+        "dflow_slice": "{{inputs.parameters.dflow_slice}}",
+        "dflow_artifact_key": "{{inputs.parameters.dflow_artifact_key}}",
+    }
+    assert sources(join)["dflow_joined"] == {
+        "fromExpression": f"(asFloat({word}['use'].outputs.parameters['m']) > 1) ? "
+        f"{word}['take'].outputs.artifacts['out'] : {word}['loop-init-artifact'].outputs.artifacts['file']"
+    }
+    leaf = templates(manifest)[join["template"]]
+    assert record(leaf)["entry"]["name"] == "JoinSlice"
+    assert leaf["outputs"]["artifacts"][0]["s3"]["key"] == "{{inputs.parameters.dflow_artifact_key}}/out"
+    assert found["outputs"]["artifacts"][0]["fromExpression"] == sources(join)["dflow_joined"]["fromExpression"]
+    assert "slices" not in record(templates(manifest)[members(found)["take"]["template"]])
+    if kinds[0] is DAG:  # it waits for the end of a loop, not for what names its artifact only
+        assert join["depends"] == "(use.Succeeded) && (take.Succeeded) && (loop.Succeeded || loop.Skipped)"
