@@ -11,7 +11,6 @@ second committee: what the choice is worth.
 Training is placed on the machine "gpu", exploration and labelling on "cpu"; machines.toml says what these are.
 """
 
-# ruff: noqa: E402
 import json
 import os
 from pathlib import Path

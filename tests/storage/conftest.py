@@ -1,4 +1,5 @@
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -27,5 +28,6 @@ def here(tmp_path, monkeypatch):
 def store(here):
     """A local store with one run, ``wf``."""
     (here / "wf").mkdir()
-    (here / "wf" / "workflow.json").write_text("{}")
+    manifest = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "wf"}, "spec": {}}
+    (here / "wf" / "workflow.json").write_text(json.dumps(manifest))
     return LocalStore(here)
