@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dflow_hpc.compile.arguments import Given
 from dflow_hpc.compile.loops import (
     Loop,
     explicit_loop,
@@ -27,7 +28,7 @@ from dflow_hpc.compile.loops import (
 )
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at
-from dflow_hpc.model.declared import OutputArtifact, artifact_refs
+from dflow_hpc.model.declared import BIG, OutputArtifact, artifact_refs
 from dflow_hpc.model.loops import elements
 from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.refs import ArgoVar
@@ -125,14 +126,22 @@ def _list_of(step: Any, name: str) -> Any:
     return value
 
 
-def cut(step: Any, parameters: list[dict[str, Any]]) -> None:
+def cut(step: Any, arguments: Given) -> None:
     """Replace the sliced parameters that a scope is given by the elements that the item carries."""
-    for item in parameters:
-        name = item["name"]
-        if name in step.slices.input_parameter:
-            element = f"sprig.fromJson(item['p_{name}'])[0]"
-            text = step.template.inputs.parameters[name].type is str
-            item["value"] = "{{=" + (element if text else f"toJson({element})") + "}}"
+    for item in arguments.parameters:
+        if item["name"] in step.slices.input_parameter:
+            item["value"] = _element(step, item["name"])
+    for item in arguments.artifacts:
+        name = item["name"].removeprefix(BIG)
+        if name != item["name"] and name in step.slices.input_parameter:
+            item.clear()
+            item.update({"name": BIG + name, "raw": {"data": _element(step, name)}})
+
+
+def _element(step: Any, name: str) -> str:
+    element = f"sprig.fromJson(item['p_{name}'])[0]"
+    text = step.template.inputs.parameters[name].type is str
+    return "{{=" + (element if text else f"toJson({element})") + "}}"
 
 
 def joined(step: Any, shared: tuple[tuple[str, str], ...] = ()) -> Joined:

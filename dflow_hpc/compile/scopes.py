@@ -120,7 +120,7 @@ class ScopeWriter:
         arguments = given(step, self.survey)
         keyed = step.key is not None
         if sliced_scope:
-            nested.cut(step, arguments.parameters)
+            nested.cut(step, arguments)
         init = self._init(step, loop, arguments) if loop.needs_init else None
         main = self._main(step, loop, arguments, keyed)
         check = self._check(step, loop) if step.counts_success else None

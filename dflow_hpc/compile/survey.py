@@ -179,7 +179,9 @@ def _reads(step: Step) -> Iterable[ParameterRef]:
     yield from parameter_refs([step.when, step.with_param])
     if step.with_sequence is not None:
         yield from parameter_refs(step.with_sequence.values())
-    elif step.slices is not None and step.with_param is None:
+    if step.slices is not None and step.template.super_op:  # there the engine cuts the lists, not a leaf
+        yield from parameter_refs([step.parameters.get(name) for name in step.slices.input_parameter])
+    elif step.slices is not None and step.with_param is None and step.with_sequence is None:
         yield from parameter_refs([step.parameters.get(name) for name in step.slices.input_parameter[:1]])
 
 

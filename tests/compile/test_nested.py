@@ -1,11 +1,13 @@
 """Slices of steps whose template is made of steps."""
 
 import json
+from typing import List
 
 import pytest
 
 from dflow_hpc import (
     DAG,
+    BigParameter,
     InputArtifact,
     InputParameter,
     Inputs,
@@ -23,6 +25,7 @@ from dflow_hpc import (
 )
 from dflow_hpc.errors import CompileError
 from tests.compile.programs import (
+    Big,
     Flag,
     Make,
     Take,
@@ -31,6 +34,7 @@ from tests.compile.programs import (
     each,
     entry,
     members,
+    op,
     record,
     sources,
     templates,
@@ -214,3 +218,26 @@ def test_what_no_single_op_leaves_is_joined_by_a_helper(kinds: tuple) -> None:
     assert "slices" not in record(templates(manifest)[members(found)["take"]["template"]])
     if kinds[0] is DAG:  # it waits for the end of a loop, not for what names its artifact only
         assert join["depends"] == "(use.Succeeded) && (take.Succeeded) && (loop.Succeeded || loop.Skipped)"
+
+
+def test_a_big_list_is_cut_by_the_engine() -> None:
+    scope = Steps("inner", inputs=Inputs(parameters={"value": InputParameter(type=dict)}), outputs=Outputs())
+    scope.add(Step("big", PythonOPTemplate(Big), parameters={"state": scope.inputs.parameters["value"]}))
+    lists = op("Lists", {}, {"values": BigParameter(List[dict])})
+    workflow = Workflow("flow")
+    first = Step("lists", PythonOPTemplate(lists))
+    slices = Slices(input_parameter=["value"])
+    run = Step("run", scope, parameters={"value": first.outputs.parameters["values"]}, slices=slices)
+    constant = Step("constant", scope, parameters={"value": [{"a": 1}, {"a": 2}]}, slices=slices)
+    for step in (first, run, constant):
+        workflow.add(step)
+    manifest = compiled(workflow)
+    found = members(entry(manifest))
+    # The engine reads the list, so the leaf gives it as text, too.
+    assert [item["name"] for item in templates(manifest)[found["lists"]["template"]]["outputs"]["parameters"]] == [
+        "values"
+    ]
+    element = {"raw": {"data": "{{=toJson(sprig.fromJson(item['p_value'])[0])}}"}}
+    for name in ("run", "constant"):
+        assert sources(found[name])["dflow_bigpar_value"] == element
+        assert "'p_value', [v0[asInt(#)]]" in found[name]["withParam"]

@@ -1,4 +1,7 @@
-"""A recursion as the template of a sliced step; its artifact comes from its next turn, or from slices of its own."""
+"""A recursion as the template of a sliced step; its artifact comes from its next turn, or from slices of its own.
+
+What is sliced and handed on are big parameters.
+"""
 
 from pathlib import Path
 from typing import List
@@ -18,7 +21,7 @@ from dflow import (
     argo_range,
     if_expression,
 )
-from dflow.python import OP, OPIO, Artifact, OPIOSign, PythonOPTemplate, Slices
+from dflow.python import OP, OPIO, Artifact, BigParameter, OPIOSign, PythonOPTemplate, Slices
 
 
 class Seeds(OP):
@@ -28,7 +31,7 @@ class Seeds(OP):
 
     @classmethod
     def get_output_sign(cls):
-        return OPIOSign({"seeds": Artifact(List[Path]), "limits": List[int]})
+        return OPIOSign({"seeds": Artifact(List[Path]), "limits": BigParameter(List[int])})
 
     @OP.exec_sign_check
     def execute(self, op_in):
@@ -49,14 +52,15 @@ class Turn(OP):
 
     @classmethod
     def get_output_sign(cls):
-        return OPIOSign({"last": bool, "names": List[str], "seed": Artifact(Path)})
+        return OPIOSign({"last": bool, "limit": BigParameter(int), "names": List[str], "seed": Artifact(Path)})
 
     @OP.exec_sign_check
     def execute(self, op_in):
         before = op_in["before"] or []
         Path("seed").write_text(op_in["seed"].read_text() + ".%d" % len(before))
         last = op_in["turn"] >= op_in["limit"]
-        return OPIO({"last": last, "names": ["a", "b"] if op_in["limit"] else ["a"], "seed": Path("seed")})
+        names = ["a", "b"] if op_in["limit"] else ["a"]
+        return OPIO({"last": last, "limit": op_in["limit"], "names": names, "seed": Path("seed")})
 
 
 class Grow(OP):
@@ -114,7 +118,7 @@ grow = Step(
 again = Step(
     "again",
     turns,
-    parameters={"turn": turns.inputs.parameters["turn"] + 1, "limit": turns.inputs.parameters["limit"]},
+    parameters={"turn": turns.inputs.parameters["turn"] + 1, "limit": turn.outputs.parameters["limit"]},
     artifacts={"seed": turn.outputs.artifacts["seed"], "before": grow.outputs.artifacts["grown"]},
     when="%s == false" % turn.outputs.parameters["last"],
 )
