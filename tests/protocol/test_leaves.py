@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import dflow_hpc
 from dflow_hpc.errors import StorageError, SubmitError
 from dflow_hpc.executors.protocol import Cargo, ProtocolError, Questions, Scripts, leaf_files, unpack
+from dflow_hpc.executors.transport.local import LocalTransport
 
 ODD = 'it\'s "odd" $HOME `x` \\n é\n\tend '
 
@@ -44,6 +46,39 @@ def test_a_batch_runs_each_leaf_once_and_brings_its_outputs_back(machine):
         assert (machine.here / token / "result").read_text() == f"sh\n{machine.scripts.leaf_directory(token)}/workdir\n"
     assert machine.ledger() == ["batch"]
     assert machine.transport.commands <= 3 + 100  # the scripts, the submission, and the rounds of `wait`
+
+
+class Busybox(LocalTransport):
+    """A machine with nothing but busybox: its shell, its tools."""
+
+    def __init__(self, tools):
+        super().__init__()
+        tools.mkdir()
+        names = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+        for name in names:
+            (tools / name).symlink_to(shutil.which("busybox"))
+        self.tools = tools
+
+    def run(self, command, stdin=b"", timeout=20.0):
+        shell = command.replace("/bin/sh ", "sh ")
+        return super().run(f"export PATH={shlex.quote(str(self.tools))}; {shell}", stdin, timeout)
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="needs busybox")
+def test_busybox_is_enough(machine, tmp_path):
+    machine.transport = machine.scripts._transport = Busybox(tmp_path / "tools")
+    assert machine.scripts.home().missing == ()
+    program = machine.command("sh", "-c", "cat ../inputs/n >../out; echo said", outputs=["out"], result=True)
+    for token in ("k-1", "l-1"):
+        (machine.here / token / "inputs").mkdir(parents=True)
+        (machine.here / token / "inputs" / "n").write_text(token)
+    assert machine.submit("b", {"k-1": program, "l-1": program})["b"].word == "answered"
+    assert [marker["rc"] for marker in machine.wait("k-1", "l-1")] == [0, 0]
+    assert (machine.here / "l-1" / "out").read_text() == "l-1"
+    assert (machine.here / "l-1" / "log.txt").read_text() == "said\n"
+    unpack(machine.scripts.fetch(["k-1"]), machine.place)
+    assert machine.scripts.ask(Questions(seal=["other"], forget=["k-1"])).batches["other"].word == "sealed"
+    assert machine.scripts.clean(30)["leaves"] == 1
 
 
 def test_any_text_arrives_as_it_is(machine):
@@ -101,14 +136,18 @@ def test_secrets_are_gone_when_the_job_has_ended_and_readable_by_nobody_else(mac
 
 def test_large_outputs_wait_until_they_are_fetched(machine):
     program = machine.command(
-        "sh", "-c", "head -c 3000000 /dev/zero >../big; seq 100000; touch ../small", outputs=["big", "small"]
+        *("sh", "-c", "head -c 3000000 /dev/zero >../big; seq 100000; touch ../small"),
+        outputs=["big", "small"],
+        result=True,
     )
     machine.submit("b", {"k-1": program})
     (marker,) = machine.wait("k-1")
     here = machine.here / "k-1"
     assert (marker["rc"], marker["complete"]) == (0, False)
     assert not (here / "big").exists()
-    assert (here / "log.tail").read_text().endswith("99999\n100000\n")
+    for name, size in (("log.tail", 65536), ("result", 262144)):
+        assert (here / name).read_text().endswith("99999\n100000\n")
+        assert (here / name).stat().st_size == size
     unpack(machine.scripts.fetch(["k-1"]), machine.place)
     assert (here / "big").stat().st_size == 3_000_000
     assert (here / "small").exists()
