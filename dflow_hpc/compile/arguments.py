@@ -15,7 +15,15 @@ from dflow_hpc.compile.survey import Survey
 from dflow_hpc.compile.texts import parameter_text
 from dflow_hpc.errors import CompileError
 from dflow_hpc.model.checks import at, listed
-from dflow_hpc.model.declared import BIG, ArtifactRef, InputArtifact, InputParameter, ParameterRef, default_of
+from dflow_hpc.model.declared import (
+    BIG,
+    ArtifactRef,
+    InputArtifact,
+    InputParameter,
+    ParameterRef,
+    artifact_refs,
+    default_of,
+)
 from dflow_hpc.model.refs import ArgoVar, IfExpression, condition
 from dflow_hpc.op.catalog import flatten
 
@@ -121,10 +129,19 @@ def _big_choice(value: Any, survey: Survey, owner: str) -> str:
 
 
 def _give_artifact(result: Given, step: Any, name: str, value: Any, declaration: Any) -> None:
+    several = isinstance(value, (list, tuple)) or (isinstance(value, dict) and "s3" not in value)
+    if step.template.super_op:
+        if several:
+            raise CompileError(
+                f"{step.title} gives the input artifact {name!r} in parts{at(step.where)}, and its template "
+                f"{step.template.title} is made of steps. Give it the parts as inputs of their own, and put them "
+                "together where an OP takes them."
+            )
+        check_whole(value, f"{step.title}{at(step.where)}", name)
     if isinstance(value, (list, tuple)):
         parts = list(value)
         result.parts.append((name, len(parts)))
-    elif isinstance(value, dict) and "s3" not in value:
+    elif several:
         flat = flatten(value)
         parts = list(flat.values())
         result.parts.append((name, tuple(flat)))
@@ -142,14 +159,25 @@ def _give_artifact(result: Given, step: Any, name: str, value: Any, declaration:
         result.artifacts.append({"name": piece, **artifact_source(part, step, name)})
         element = _element(part)
         if element is not None:
-            raise CompileError(
-                f"{step.title} gives one element of an artifact, [{element}], as a part of the input artifact "
-                f"{name!r}{at(step.where)}; parts are whole artifacts. Take the element in an OP."
-            )
+            result.prefix.append((piece, _static_element(element, step, name)))
 
 
 def _element(value: Any) -> Any:
     return getattr(value, "slice", None)
+
+
+def check_whole(value: Any, owner: str, name: str) -> None:
+    """Refuse an element of an artifact where nothing can take it out.
+
+    Raises:
+        CompileError: There is one.
+    """
+    for reference in artifact_refs(value):
+        if reference.slice is not None:
+            raise CompileError(
+                f"{owner} takes one element of {reference}, [{reference.slice}], as {name!r}; only an OP can be given "
+                "an element. Hand on the whole artifact, and take the element where an OP is given it."
+            )
 
 
 def _static_element(element: Any, step: Any, name: str) -> str:
@@ -171,6 +199,7 @@ def artifact_source(value: Any, step: Any, name: str) -> dict[str, Any]:
         name: The input artifact, for error texts.
     """
     if isinstance(value, IfExpression):
+        check_whole(value, f"{step.title}{at(step.where)}", name)
         return {"fromExpression": value.expr}
     if isinstance(value, InputArtifact) and value.step is not None:  # what another step was given
         return artifact_source(value.source, step, name)

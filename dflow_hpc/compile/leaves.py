@@ -46,7 +46,7 @@ class Variant:
     parts: tuple[tuple[str, tuple[str, ...] | int], ...] = ()
     """Input artifacts given in parts: so many of a list, or the dotted keys of a dict."""
     prefix: tuple[tuple[str, str], ...] = ()
-    """Input artifacts of which one element is taken."""
+    """Input artifacts, or parts of them (``dflow_<name>_<i>``), of which one element is taken."""
     slices: Any = None
     """The ``Slices`` that cut the leaf's inputs."""
     expression: str = ""

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dflow_hpc.compile import nested
-from dflow_hpc.compile.arguments import artifact_source, big_source
+from dflow_hpc.compile.arguments import artifact_source, big_source, check_whole
 from dflow_hpc.compile.leaves import without_empty
 from dflow_hpc.compile.survey import Survey
 from dflow_hpc.compile.texts import description, parameter_text
 from dflow_hpc.errors import CompileError
+from dflow_hpc.model.checks import at
 from dflow_hpc.model.declared import BIG, OutputParameter, artifact_refs, parameter_refs
 from dflow_hpc.model.refs import TEXT, ArgoVar, text_literal
 
@@ -94,6 +95,7 @@ class OutputWriter:
                 f"outputs.artifacts[{name!r}]._from to an output of one of its steps."
             )
         self._check_all(artifact_refs(value), f"the output {name!r} of {self.scope.title}")
+        check_whole(value, self.scope.title + at(self.scope.where), name)
         found: dict[str, Any] = {
             "name": name,
             **artifact_source(value, _Named(f"the output of {self.scope.title}"), name),

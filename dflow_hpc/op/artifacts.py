@@ -33,7 +33,9 @@ class Staged(NamedTuple):
     paths: Any
 
 
-def read_staged(name: str, root: Path, parts: Optional[Parts] = None) -> Optional[Staged]:
+def read_staged(
+    name: str, root: Path, parts: Optional[Parts] = None, elements: Optional[Mapping[str, Any]] = None
+) -> Optional[Staged]:
     """Look at a staged input artifact.
 
     Args:
@@ -41,9 +43,13 @@ def read_staged(name: str, root: Path, parts: Optional[Parts] = None) -> Optiona
         root: The leaf's root.
         parts: The artifact was given as a list of so many artifacts, or as a dict with these (dotted) keys; they lie
             beside each other as ``dflow_<name>_<i>``.
+        elements: Which element of such a part was given, by the part's name; of others all.
 
     Returns:
         None if nothing was staged.
+
+    Raises:
+        StorageError: A part does not have that element.
     """
     directory = root / "inputs" / "artifacts"
     if parts is None:
@@ -53,8 +59,14 @@ def read_staged(name: str, root: Path, parts: Optional[Parts] = None) -> Optiona
     found = []
     for index in range(count):
         part = f"dflow_{name}_{index}"
-        listed = (directory / part / catalog.directory_name()).is_dir()
-        found.append(_below(catalog.assemble(catalog.read(directory / part)), part) if listed else part)
+        element = (elements or {}).get(part)
+        if element is None and not (directory / part / catalog.directory_name()).is_dir():
+            found.append(part)
+            continue
+        paths = catalog.assemble(catalog.read(directory / part))
+        if element is not None:
+            paths = catalog.pick(paths, element, f"part {index} of the input artifact {name!r}")
+        found.append(_below(paths, part))
     if isinstance(parts, int):
         return Staged(directory, [path for item in found for path in (item if isinstance(item, list) else [item])])
     flat: Dict[str, Any] = {}

@@ -12,7 +12,8 @@ The op record, a JSON object (docs/architecture.md, section 1), has these keys; 
   the input parameter ``dflow_<artifact>_sub_path`` is where the needed part lies in that artifact.
 - ``parts``: ``{artifact: n or [dotted keys]}``: the input was given as a list or dict of artifacts, which are staged
   as ``dflow_<artifact>_<i>``.
-- ``prefix``: ``{artifact: part}``: the OP gets only this part of it, an index or a dotted path (``art["a"]``).
+- ``prefix``: ``{artifact: part}``: the OP gets only this part of it, an index or a dotted path (``art["a"]``); the
+  artifact may be one of ``parts``.
 - ``success_tag``: write ``outputs/success_tag`` (1, or how many slices of a pool succeeded): ``continue_on_*``.
 - ``create_slice_dir``: run each slice in ``workdir/<slice>``.
 - ``writable``: names of input artifacts that the OP changes. Read where inputs are staged.
@@ -181,7 +182,7 @@ class _Inputs:
     def artifact(self, name: str, sign: Artifact, where: _Where) -> Any:
         """Return the value of an input artifact, cut where it is sliced."""
         if name not in self._staged:
-            self._staged[name] = read_staged(name, self.root, self.parts.get(name))
+            self._staged[name] = read_staged(name, self.root, self.parts.get(name), self.prefix)
         staged = self._staged[name]
         if name not in self.sliced or where is None:
             return receive(name, sign, staged, [self.prefix.get(name)])

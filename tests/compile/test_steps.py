@@ -29,6 +29,7 @@ from dflow_hpc import (
 )
 from dflow_hpc.errors import CompileError
 from tests.compile.programs import (
+    Files,
     Flag,
     Free,
     Make,
@@ -125,7 +126,7 @@ def test_artifacts_come_in_every_form() -> None:
             },
         )
     )
-    step = Step("named", PythonOPTemplate(Named), artifacts={"files": {"x": data, "y": [data, S3Artifact("k")]}})
+    step = Step("named", PythonOPTemplate(Named), artifacts={"files": {"x": data, "y": [data["k"], S3Artifact("k")]}})
     workflow.add(step)
     manifest = compiled(workflow)
     member = members(entry(manifest))["several"]
@@ -142,6 +143,29 @@ def test_artifacts_come_in_every_form() -> None:
     member = members(entry(manifest))["named"]
     assert list(sources(member)) == ["dflow_files_0", "dflow_files_1", "dflow_files_2"]
     assert record(templates(manifest)[member["template"]])["parts"] == {"files": ["x", "y.0", "y.1"]}
+    assert record(templates(manifest)[member["template"]])["prefix"] == {"dflow_files_1": "k"}
+
+
+def test_an_element_is_refused_where_no_op_can_take_it() -> None:
+    def flow(value: object, output: bool = False) -> Workflow:
+        scope = Steps("inner", inputs=Inputs(artifacts={"files": InputArtifact()}), outputs=Outputs())
+        take = Step("take", PythonOPTemplate(Files), artifacts={"files": scope.inputs.artifacts["files"]})
+        scope.add(take)
+        if output:
+            scope.outputs.artifacts["kept"] = OutputArtifact(_from=take.outputs.artifacts["kept"][0])
+        workflow = Workflow("flow")
+        workflow.add(flag)
+        workflow.add(Step("run", scope, artifacts={"files": value}))
+        return workflow
+
+    flag = Step("flag", PythonOPTemplate(Flag))
+    a, b = (flag.outputs.artifacts[name] for name in ("a", "b"))
+    assert compiled(flow(a))
+    for workflow in (flow(a["k"]), flow(a, output=True), flow(if_expression(True, a["k"], b))):
+        with pytest.raises(CompileError, match="only an OP can be given an element"):
+            compiled(workflow)
+    with pytest.raises(CompileError, match="in parts"):
+        compiled(flow([a, b]))
 
 
 def make_sign() -> object:

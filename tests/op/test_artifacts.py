@@ -82,6 +82,12 @@ def test_parts(tmp_path):
     keyed = receive("data", Artifact(NestedDict[str]), read_staged("data", tmp_path, ["x", "y.z", "y.w"]))
     first, second, third, fourth = listed
     assert keyed == {"x": [first, second], "y": {"z": third, "w": fourth}}
+    some = read_staged("data", tmp_path, 3, {"dflow_data_0": "1"})
+    assert receive("data", Artifact(List[str]), some) == [second, third, fourth]
+    with pytest.raises(StorageError, match="'7' of part 1 of the input artifact 'data'"):
+        read_staged("data", tmp_path, 3, {"dflow_data_1": "7"})
+    with pytest.raises(StorageError, match="part 2"):
+        read_staged("data", tmp_path, 3, {"dflow_data_2": "a"})
 
 
 class World:

@@ -155,6 +155,19 @@ wf.add(
         key="part",
     )
 )
+made = multi.outputs.artifacts
+wf.add(
+    Step(
+        "pieces",
+        PythonOPTemplate(Multi, image="python:3.8"),
+        artifacts={
+            "foos": [made["d"]["b"], a, made["nested"]["x"][1]["y"], made["nested"]["x"]],
+            "d": {"p": made["d"]["a"], "q": b},
+            "raw": "hello",
+        },
+        key="pieces",
+    )
+)
 wf.submit()
 wf.wait()
 assert wf.query_status() == "Succeeded"
@@ -166,6 +179,7 @@ def got(key):
 
 assert wf.query_step(key="multi")[0].outputs.parameters["n"].value == 5
 assert wf.query_step(key="part")[0].outputs.parameters["n"].value == 6
+assert wf.query_step(key="pieces")[0].outputs.parameters["n"].value == 8
 assert got("conc-4") == {"x": 4, "deep": 6, "flag": True}
 assert got("enum-2") == {"x": 2, "order": "2"}
 assert float(got("expr")["x"]) == 7
