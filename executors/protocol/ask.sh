@@ -35,8 +35,8 @@ await() {
     { read -r kilobytes <".done/$1"; } 2>/dev/null || return 0
     directory=${1%-*}/attempt.${1##*-}
     echo "$1" >>"$in/ended"
-    while read -r line; do
-        echo "$directory/$line"
+    while IFS= read -r line; do
+        printf '%s\n' "$directory/$line"
     done <"$directory/pack" >>"$in/pack"
     most=$((most - kilobytes)) room=$((room - 1))
 }

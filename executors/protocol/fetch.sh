@@ -10,8 +10,8 @@ cd "$root" || exit 70
 take_in
 while read -r token; do
     directory=${token%-*}/attempt.${token##*-}
-    while read -r line; do
-        [ ! -e "$directory/$line" ] || echo "$directory/$line"
+    while IFS= read -r line; do
+        [ ! -e "$directory/$line" ] || printf '%s\n' "$directory/$line"
     done <"$directory/outputs.list"
 done <"$in/tokens" >"$in/list"
 echo "=dflow-hpc 1="

@@ -80,7 +80,7 @@ keep_end() {
 pack() {
     complete=true kilobytes=0 log=log.txt
     set --
-    [ ! -e outputs.list ] || while read -r line; do
+    [ ! -e outputs.list ] || while IFS= read -r line; do
         [ ! -e "$line" ] || set -- "$@" "$line"
     done <outputs.list
     [ $# -eq 0 ] || kilobytes=$(du -skcL "$@" 2>/dev/null | sed -n '$s/[^0-9].*//p')

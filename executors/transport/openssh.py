@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors.transport import LOGIN_PAUSE, MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
-from dflow_hpc.executors.transport.logins import LoginGate
+from dflow_hpc.executors.transport.logins import LoginGate, turns_file
 from dflow_hpc.executors.transport.sshconfig import HostConfig, config_words, host_config
 
 _CONNECT = 20
@@ -39,7 +39,7 @@ class OpenSSHTransport:
         self._ssh_config = ssh_config
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(MAX_CHANNELS)
-        self._gate = LoginGate(login_pause)
+        self._gate = LoginGate(login_pause, turns_file(host, ssh_config))
         self._words: list[str] = []
         self._own_master = False
         self._running: set[subprocess.Popen[bytes]] = set()

@@ -30,7 +30,7 @@ from paramiko.auth_strategy import AuthFailure, AuthSource, AuthStrategy, InMemo
 
 from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors.transport import LOGIN_PAUSE, MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
-from dflow_hpc.executors.transport.logins import LoginGate
+from dflow_hpc.executors.transport.logins import LoginGate, turns_file
 from dflow_hpc.executors.transport.sshconfig import HostConfig, host_config, own_known_hosts
 
 _CONNECT = 20.0
@@ -58,7 +58,7 @@ class ParamikoTransport:
         self._lock = threading.Lock()
         self._login = threading.Lock()
         self._room = threading.BoundedSemaphore(MAX_CHANNELS)
-        self._gate = LoginGate(login_pause)
+        self._gate = LoginGate(login_pause, turns_file(host, ssh_config))
         self._line: list[paramiko.SSHClient] = []
         """The clients of the jump hosts and, last, of the host itself."""
 

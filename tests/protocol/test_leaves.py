@@ -84,15 +84,15 @@ def test_busybox_is_enough(machine, tmp_path):
 def test_any_text_arrives_as_it_is(machine):
     here = machine.here / "k-1"
     program = machine.command(
-        *("sh", "-c", 'printf %s "$1" >../a; printf %s "$ODD" >../b; pwd', "x", ODD),
-        outputs=["a", "b"],
+        *("sh", "-c", 'printf %s "$1" >../a; printf %s "$ODD" >"../b  * \\$x "; pwd', "x", ODD),
+        outputs=["a", "b  * $x "],
         env={"ODD": ODD},
         directory=f"{here}/work {ODD.strip()}",
         result=True,
     )
     machine.submit("b", {"k-1": program})
     assert machine.wait("k-1")[0]["rc"] == 0
-    assert (here / "a").read_text() == (here / "b").read_text() == ODD
+    assert (here / "a").read_text() == (here / "b  * $x ").read_text() == ODD
     assert (here / "result").read_text() == f"{machine.scripts.leaf_directory('k-1')}/work {ODD.strip()}\n"
 
 
@@ -356,3 +356,19 @@ def test_the_machine_says_what_it_is(machine):
     assert (abs(home.ahead) < 5, home.missing, home.free > 1 << 20) == (True, (), True)
     assert home.python
     assert home.scripts.startswith(f"{home.root}/bin/")
+
+
+SCRIPTS = sorted((Path(dflow_hpc.__file__).parent / "executors" / "protocol").glob("*.sh"))
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+def test_the_scripts_are_clean():
+    ran = subprocess.run(
+        ["shellcheck", "-x", "-s", "sh", *SCRIPTS],
+        cwd=SCRIPTS[0].parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert len(SCRIPTS) == 7

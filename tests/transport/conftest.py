@@ -97,4 +97,5 @@ def sshd(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _own_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config-home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")

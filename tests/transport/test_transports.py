@@ -203,3 +203,15 @@ def test_logins_keep_their_distance_and_refusals_longer_ones():
                 pass
         lengths.append(now[0] - start)
     assert lengths == [30, 60, 120, 240, 480, 600, 600]
+
+
+def test_processes_of_one_user_take_turns(tmp_path):
+    waits = []
+    for _ in range(3):  # as many processes, at the same time
+        gate = LoginGate(15, tmp_path / "state" / "host", clock=lambda: 1000.0)
+        gate.closed.wait = waits.append
+        gate.enter()
+    assert waits == [15, 30]
+    (tmp_path / "state" / "host").write_text("9e9")  # of a clock that was wrong
+    LoginGate.enter(gate)
+    assert waits[-1] == 600
