@@ -143,7 +143,7 @@ class Compiler:
         target = self.survey.target(step)
         if not target.super_op:
             return self._leaf(target, variant)
-        joined = nested.joined(step, variant.shared)
+        joined = nested.joined(step, variant.shared, variant.create_dir)
         return self._scope(target, keyed="dflow_key" in variant.parameters, joined=joined)
 
     def _leaf(self, template: OPTemplate, variant: Variant) -> str:

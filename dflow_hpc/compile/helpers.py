@@ -42,13 +42,14 @@ def init_template(step: Any, loop: Loop, keyed: bool, code: Code) -> dict[str, A
     return _template(step, "InitArtifactForSlices", parameters, staged, keyed, code, outputs, artifacts)
 
 
-def join_template(step: Any, shared: str, optional: bool, code: Code) -> dict[str, Any]:
+def join_template(step: Any, shared: str, optional: bool, create_dir: bool, code: Code) -> dict[str, Any]:
     """Return the template, without its name, of the helper step that leaves one slice's artifact.
 
     Args:
         step: A step that the artifact comes from.
         shared: The artifact's name under the key that the slices share.
         optional: Whether it may be missing.
+        create_dir: Whether it is put into a directory named by the slice.
         code: Where the code of OPs is.
     """
     staged = {"name": JOINED, "path": f"{IN}/artifacts/{JOINED}", **({"optional": True} if optional else {})}
@@ -58,7 +59,10 @@ def join_template(step: Any, shared: str, optional: bool, code: Code) -> dict[st
         "archive": {"none": {}},
         "s3": {"key": "{{inputs.parameters.dflow_artifact_key}}/" + shared},
     }
-    parameters = _named("dflow_slice", "dflow_artifact_key")
+    parameters = [
+        *_named("dflow_slice", "dflow_artifact_key"),
+        {"name": "dflow_create_dir", "value": json.dumps(create_dir)},
+    ]
     return _template(step, "JoinSlice", parameters, [staged], False, code, artifacts=[left])
 
 

@@ -54,6 +54,8 @@ class Variant:
     success_tag: bool = False
     shared: tuple[tuple[str, str], ...] = ()
     """Output artifacts that the slices of an outer loop leave under one key: their names here, and there."""
+    create_dir: bool = False
+    """Whether those lie in a directory named by the slice."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ def _record(template: PythonOPTemplate, variant: Variant, code: Code) -> dict[st
         record["success_tag"] = True
     if variant.shared:
         names = [name for name, _ in variant.shared]
-        record["slices"] = {"slices": "${dflow_slice}", "output_artifact": names, "create_dir": True}
+        record["slices"] = {"slices": "${dflow_slice}", "output_artifact": names}
+        if variant.create_dir:
+            record["slices"]["create_dir"] = True
     if template.create_slice_dir:
         record["create_slice_dir"] = True
     writable = [name for name, artifact in template.inputs.artifacts.items() if artifact.writable]

@@ -2,8 +2,8 @@
 
 An input parameter is cut by an expression where it is given, an input artifact by its path; nothing inside the scope
 needs to know. Outputs are joined inside: the scope's output parameters become records of the slice, and the step that
-leaves an output artifact writes it under the key that all slices share, in a directory named by the slice. What comes
-from a loop, a script, a part of an artifact or a choice is put there by a helper step, ``join-<artifact>``.
+leaves an output artifact writes it under the key that all slices share. What comes from a loop, a script, a part of an
+artifact or a choice is put there by a helper step, ``join-<artifact>``.
 
 Not here: slices of a leaf (``loops.py``), and how a scope is written (``scopes.py``).
 
@@ -45,6 +45,8 @@ class Joined:
     """Output parameters that become records of the slice."""
     artifacts: tuple[tuple[str, str], ...] = ()
     """Output artifacts that go under the shared key: their name here, and there."""
+    create_dir: bool = False
+    """Whether those lie in a directory named by the slice."""
     success: bool = False
     """Whether it leaves the tag by which successes are counted."""
 
@@ -144,18 +146,19 @@ def _element(step: Any, name: str) -> str:
     return "{{=" + (element if text else f"toJson({element})") + "}}"
 
 
-def joined(step: Any, shared: tuple[tuple[str, str], ...] = ()) -> Joined:
+def joined(step: Any, shared: tuple[tuple[str, str], ...] = (), create_dir: bool = False) -> Joined:
     """Return what the scope that a step runs must give as one of several.
 
     Args:
         step: The step.
         shared: Output artifacts that an outer loop joins.
+        create_dir: Whether it wants each slice's in a directory.
     """
     slices = step.slices
     if slices is None:
-        return Joined((), shared, step.counts_success)
-    own = tuple((name, name) for name in slices.output_artifact)
-    return Joined(tuple(slices.output_parameter), (*own, *shared), step.counts_success)
+        return Joined((), shared, create_dir, step.counts_success)
+    own = tuple((name, name) for name in slices.output_artifact)  # a loop leaves nothing for an outer one
+    return Joined(tuple(slices.output_parameter), own, slices.create_dir, step.counts_success)
 
 
 def leavers(scope: Any, given: Joined) -> tuple[dict[int, list[tuple[str, str]]], list[tuple[str, str]]]:

@@ -167,6 +167,7 @@ class ScopeWriter:
             expression=loop.expression,
             success_tag=step.counts_success,
             shared=shared,
+            create_dir=bool(shared) and self.joined.create_dir,
         )
         fields: dict[str, Any] = {"name": step.name, "template": self.compiler.template_of(step, variant)}
         if arguments.arguments():
@@ -244,7 +245,9 @@ class ScopeWriter:
             artifact = self.scope.outputs.artifacts[name]
             value = nested.artifact_value(artifact)
             step = next(ref.step for ref in artifact_refs(value) if ref.step is not None)
-            template = helpers.join_template(step, shared, artifact.optional, self.compiler.code)
+            template = helpers.join_template(
+                step, shared, artifact.optional, self.joined.create_dir, self.compiler.code
+            )
             source = {"name": helpers.JOINED, **artifact_source(value, step, name)}
             if artifact.optional:
                 source["optional"] = True

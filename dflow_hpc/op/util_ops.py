@@ -76,7 +76,7 @@ class JoinSlice(OP):
     @classmethod
     def get_input_sign(cls) -> OPIOSign:
         """Return what it takes: the slice. The artifact lies beside it as ``dflow_joined``, or is left out."""
-        return OPIOSign({"dflow_slice": Parameter(str)})
+        return OPIOSign({"dflow_slice": Parameter(str), "dflow_create_dir": bool})
 
     @classmethod
     def get_output_sign(cls) -> OPIOSign:
@@ -85,12 +85,17 @@ class JoinSlice(OP):
 
     @OP.exec_sign_check
     def execute(self, op_in: OPIO) -> OPIO:
-        """Link its files into a directory named by the slice, and write their places below the slice's."""
+        """Link its files, and write their places below the slice's.
+
+        What has no catalogue has no name of its own, so it always gets a directory named by the slice.
+        """
         root, piece = Path(self.tmp_root), str(op_in["dflow_slice"])
         source, target = (root / side / "artifacts" / "dflow_joined" for side in ("inputs", "outputs"))
         target.mkdir(parents=True)
-        found = catalog.flatten(_value(source)) if source.exists() else {}
-        directory, entries = slice_directory(piece), []
+        value = _value(source) if source.exists() else {}
+        found = catalog.flatten(value)
+        directory = slice_directory(piece) if op_in["dflow_create_dir"] or value == "." else "."
+        entries = []
         for order, path in found.items():
             place = None if path is None else os.path.normpath(os.path.join(directory, path))
             if place is not None:

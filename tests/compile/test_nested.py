@@ -88,7 +88,7 @@ def outer(scope: Steps) -> Steps:
     return wrapper
 
 
-def sliced(scope: Steps, **options: object) -> Workflow:
+def sliced(scope: Steps, create_dir: bool = False, **options: object) -> Workflow:
     workflow = Workflow("flow")
     make = Step("make", PythonOPTemplate(Make), parameters={"n": 1})
     workflow.add(make)
@@ -97,7 +97,7 @@ def sliced(scope: Steps, **options: object) -> Workflow:
         scope,
         parameters={"n": make.outputs.parameters["values"], "s": ["a", 'b"c']},
         artifacts={"file": make.outputs.artifacts["data"]},
-        slices=Slices("{{item}}", **ALL),
+        slices=Slices("{{item}}", create_dir=create_dir, **ALL),
         key="r-{{item}}",
         **options,
     )
@@ -136,12 +136,12 @@ def test_each_run_gets_an_element_and_gives_one(kinds: tuple) -> None:
     take = members(scope)["take"]
     assert values(take)["dflow_slice"] == "{{inputs.parameters.dflow_slice}}"
     leaf = templates(manifest)[take["template"]]
-    assert record(leaf)["slices"] == {"slices": "${dflow_slice}", "output_artifact": ["out"], "create_dir": True}
+    assert record(leaf)["slices"] == {"slices": "${dflow_slice}", "output_artifact": ["out"]}
     assert leaf["outputs"]["artifacts"][0]["s3"]["key"] == "{{inputs.parameters.dflow_artifact_key}}/out"
 
 
 def test_what_is_deeper_is_told_which_slice_it_belongs_to() -> None:
-    manifest = compiled(sliced(outer(inner())))
+    manifest = compiled(sliced(outer(inner()), create_dir=True))
     deep = members(templates(manifest)[members(entry(manifest))["run"]["template"]])["deep"]
     assert values(deep)["dflow_slice"] == "{{inputs.parameters.dflow_slice}}"
     scope = templates(manifest)[deep["template"]]

@@ -154,7 +154,7 @@ many = Step(
     turns,
     parameters={"limit": seeds.outputs.parameters["limits"]},
     artifacts={"seed": seeds.outputs.artifacts["seeds"], "before": None},
-    slices=Slices(input_parameter=["limit"], input_artifact=["seed"], output_artifact=["all_grown"]),
+    slices=Slices(input_parameter=["limit"], input_artifact=["seed"], output_artifact=["all_grown"], create_dir=True),
     with_param=argo_range(3),
     key="many-{{item}}",
 )

@@ -102,6 +102,7 @@ many = Step(
         input_artifact=["file"],
         output_parameter=["square", "label"],
         output_artifact=["copy"],
+        create_dir=True,
     ),
     key="many-{{item}}",
 )
