@@ -28,7 +28,7 @@ from typing import Any
 import paramiko
 from paramiko.auth_strategy import AuthFailure, AuthSource, AuthStrategy, InMemoryPrivateKey, NoneAuth
 
-from dflow_hpc.errors import HostUnreachable
+from dflow_hpc.errors import ConfigError, HostUnreachable
 from dflow_hpc.executors.transport import LOGIN_PAUSE, MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
 from dflow_hpc.executors.transport.logins import LoginGate, turns_file
 from dflow_hpc.executors.transport.sshconfig import HostConfig, host_config, own_known_hosts
@@ -236,9 +236,7 @@ def _connect(config: HostConfig, through: paramiko.Transport | None) -> paramiko
     client = paramiko.SSHClient()
     policy = _Strict(config)
     client.set_missing_host_key_policy(policy)
-    for path in config.known_hosts:
-        if path.is_file():
-            client.load_system_host_keys(str(path))
+    client.get_host_keys().update(_known_keys(config))
     sock = _socket(config, through)
     keys = _Keys(config)
     # With port 22 paramiko looks the name up as it is given; HostConfig.key_name has the port in it where it belongs.
@@ -441,12 +439,19 @@ def _shown_key(config: HostConfig, through: paramiko.Transport | None) -> parami
             link.close()
 
 
-def _is_known(config: HostConfig, key: paramiko.PKey) -> bool:
+def _known_keys(config: HostConfig) -> paramiko.HostKeys:
     keys = paramiko.HostKeys()
     for path in config.known_hosts:
         if path.is_file():
-            keys.load(str(path))
-    known: Mapping[str, paramiko.PKey] = keys.lookup(config.key_name) or {}
+            try:
+                keys.load(str(path))
+            except (paramiko.hostkeys.InvalidHostKey, ValueError) as error:
+                raise ConfigError(f"host keys are read from {path}; a line of it is broken: {error}") from error
+    return keys
+
+
+def _is_known(config: HostConfig, key: paramiko.PKey) -> bool:
+    known: Mapping[str, paramiko.PKey] = _known_keys(config).lookup(config.key_name) or {}
     if key.get_name() in known and known[key.get_name()] != key:
         raise _Strict(config).changed(key)
     return key.get_name() in known

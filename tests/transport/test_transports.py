@@ -1,5 +1,7 @@
 """Each transport does the same: bytes in, bytes out, exit codes, eight at once, troubles told apart."""
 
+import shutil
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -215,3 +217,16 @@ def test_processes_of_one_user_take_turns(tmp_path):
     (tmp_path / "state" / "host").write_text("9e9")  # of a clock that was wrong
     LoginGate.enter(gate)
     assert waits[-1] == 600
+
+
+def test_hashed_host_keys_are_known_and_broken_lines_are_named(open_kind, sshd):
+    hashed = own_known_hosts()
+    hashed.parent.mkdir(parents=True)
+    shutil.copy(sshd.directory / "known", hashed)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", hashed], check=True, capture_output=True)
+    assert "127.0.0.1" not in hashed.read_text()
+    for kind in SSH:
+        assert open_kind(kind, "stranger").run("echo in").out == b"in\n"
+    hashed.write_text("host ssh-ed25519 AAA\n")
+    with pytest.raises(ConfigError, match="a line of it is broken"):
+        open_kind("paramiko", "stranger").run("true")
