@@ -4,16 +4,12 @@ The notebook is a real IPython shell in a process of its own, because it takes `
 """
 
 import os
-import shutil
 import sys
-from pathlib import Path
 
+import old_python
 import pytest
 
-# pyenv's own python3.8 on the PATH is a script that may refuse, so its interpreters come first.
-PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
-OLD_PYTHONS = PYENV.glob("3.8.*/bin/python") if os.access(PYENV, os.R_OK | os.X_OK) else iter(())
-OLD_PYTHON = next(OLD_PYTHONS, None) or shutil.which("python3.8")
+OLD_PYTHON = old_python.find()
 
 NOTEBOOK = """
 import sys

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from pathlib import Path
 
+import old_python
 import pytest
 
 from dflow_hpc.errors import CompileError
@@ -47,14 +47,7 @@ AUTHOR = """
 """
 
 
-def old_python():
-    """Return a Python 3.8, or None: one of pyenv (whose python3.8 on the PATH is no interpreter), or on the PATH."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = [*pyenv.glob("versions/3.8.*/bin/python3.8")]
-    return str(found[0]) if found else shutil.which("python3.8")
-
-
-OLD = old_python()
+OLD = old_python.find()
 PYTHONS = [
     pytest.param(sys._base_executable, id="this"),
     pytest.param(OLD, id="3.8", marks=pytest.mark.skipif(OLD is None, reason="no python3.8 on the PATH or in pyenv")),

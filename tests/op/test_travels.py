@@ -5,11 +5,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import old_python
 import pytest
 
 import dflow_hpc
 
-from .test_bootstrap import OLD
+OLD = old_python.find()
+
 
 PROGRAM = """
     import os, sys, tempfile
