@@ -2,8 +2,8 @@
 
 An input parameter is cut by an expression where it is given, an input artifact by its path; nothing inside the scope
 needs to know. Outputs are joined inside: the scope's output parameters become records of the slice, and the step that
-leaves an output artifact writes it under the key that all slices share. What comes from a loop, a script, a part of an
-artifact or a choice is put there by a helper step, ``join-<artifact>``.
+leaves an output artifact writes it under the key that all slices share. What comes from a loop, a script or a part
+of an artifact is put there by a helper step, ``<step>-join-<artifact>``.
 
 Not here: slices of a leaf (``loops.py``), and how a scope is written (``scopes.py``).
 
@@ -161,30 +161,39 @@ def joined(step: Any, shared: tuple[tuple[str, str], ...] = (), create_dir: bool
     return Joined(tuple(slices.output_parameter), own, slices.create_dir, step.counts_success)
 
 
-def leavers(scope: Any, given: Joined) -> tuple[dict[int, list[tuple[str, str]]], list[tuple[str, str]]]:
+def leavers(scope: Any, given: Joined) -> tuple[dict[int, list[tuple[str, str]]], list[tuple[str, Any, str]]]:
     """Return who leaves the joined artifacts of a scope: members of it, and helpers for what no single OP leaves.
 
+    Of a choice both branches leave theirs, if they run: in a recursion, where the next turn is one of them, each turn
+    does. DP-GEN2's CALYPSO loop counts on dflow doing so.
+
     Returns:
-        ``id`` of a step -> pairs of its output and the shared name; then, for helpers, pairs of the scope's own output
-        and the shared name.
+        ``id`` of a step -> pairs of its output and the shared name; then, for helpers, the scope's output, the
+        reference from which it comes, and the shared name.
 
     Raises:
         CompileError: An artifact comes from no step of the scope.
     """
     found: dict[int, list[tuple[str, str]]] = {}
-    others: list[tuple[str, str]] = []
+    others: list[tuple[str, Any, str]] = []
     for name, shared in given.artifacts:
-        source = artifact_value(scope.outputs.artifacts[name])
-        step = source.step if isinstance(source, OutputArtifact) else None
-        if step is not None and not step.is_loop and _can_leave(step.template) and source.parent is None:
-            found.setdefault(id(step), []).append((str(source.name), shared))
-        elif any(ref.step is not None for ref in artifact_refs(source)):
-            others.append((name, shared))
-        else:
+        sources = {str(source): source for source in artifact_refs(artifact_value(scope.outputs.artifacts[name]))}
+        if not sources or any(source.step is None for source in sources.values()):
             raise CompileError(
                 f"the output artifact {name!r} of {scope.title}{at(scope.where)} is joined over slices, but it comes "
                 "from no step of it. Let a step give it, or leave it out of output_artifact."
             )
+        for source in sources.values():
+            step = source.step
+            if (
+                isinstance(source, OutputArtifact)
+                and not step.is_loop
+                and _can_leave(step.template)
+                and source.parent is None
+            ):
+                found.setdefault(id(step), []).append((str(source.name), shared))
+            else:
+                others.append((name, source, shared))
     return found, others
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dflow_hpc.compile import nested
 from dflow_hpc.compile.arguments import artifact_source, big_source, check_whole
+from dflow_hpc.compile.helpers import JOINED
 from dflow_hpc.compile.leaves import without_empty
 from dflow_hpc.compile.survey import Survey
 from dflow_hpc.compile.texts import description, parameter_text
@@ -32,11 +33,15 @@ class OutputWriter:
         scope: The Steps or DAG.
         survey: The workflow's survey.
         joined: What it gives as one of several slices.
+        joined_by: Which helper joins what: the output's name, the reference from which it comes, the helper's name.
         check: Refuses references that do not belong to the scope.
     """
 
-    def __init__(self, scope: Any, survey: Survey, joined: nested.Joined, check: Check):
+    def __init__(
+        self, scope: Any, survey: Survey, joined: nested.Joined, joined_by: list[tuple[str, Any, str]], check: Check
+    ):
         self.scope, self.survey, self.joined, self._check_all = scope, survey, joined, check
+        self._joined_by = joined_by
 
     def write(self) -> dict[str, Any]:
         """Return the outputs."""
@@ -100,11 +105,24 @@ class OutputWriter:
             "name": name,
             **artifact_source(value, _Named(f"the output of {self.scope.title}"), name),
         }
+        for output, origin, helper in self._joined_by:
+            if output == name:  # the key that all slices share, whoever leaves it there
+                _redirect(found, origin, helper)
         if artifact.global_name:
             found["globalName"] = artifact.global_name
         if artifact.optional:
             found["optional"] = True
         return found
+
+
+def _redirect(found: dict[str, Any], origin: Any, helper: str) -> None:
+    kind = origin.step.kind
+    if "fromExpression" in found:
+        place = f"{kind}['{helper}'].outputs.artifacts['{JOINED}']"
+        found["fromExpression"] = found["fromExpression"].replace(origin.expr, place)
+    else:
+        found.pop("subPath", None)
+        found["from"] = "{{" + f"{kind}.{helper}.outputs.artifacts.{JOINED}" + "}}"
 
 
 @dataclass

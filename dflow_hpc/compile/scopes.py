@@ -75,6 +75,7 @@ class ScopeWriter:
         self.scope, self.keyed, self.joined = scope, keyed, joined
         self.leavers, self.left_by_helpers = nested.leavers(scope, joined)
         self.names: dict[str, Member] = {}
+        self._joined_by: list[tuple[str, Any, str]] = []
         self._parallel = [limit for limit in [scope.parallelism] if limit is not None]
 
     def write(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class ScopeWriter:
         result: dict[str, Any] = {
             "inputs": self._inputs(),
             **body,
-            "outputs": OutputWriter(self.scope, self.survey, self.joined, self._check_all).write(),
+            "outputs": OutputWriter(self.scope, self.survey, self.joined, self._joined_by, self._check_all).write(),
         }
         if self.scope.annotations:
             result["metadata"] = {"annotations": self.scope.annotations}
@@ -241,23 +242,21 @@ class ScopeWriter:
     def _joins(self) -> list[Member]:
         """Return the helpers that leave the joined artifacts which no step leaves itself."""
         members = []
-        for name, shared in self.left_by_helpers:
-            artifact = self.scope.outputs.artifacts[name]
-            value = nested.artifact_value(artifact)
-            step = next(ref.step for ref in artifact_refs(value) if ref.step is not None)
+        for name, origin, shared in self.left_by_helpers:
+            step, artifact = origin.step, self.scope.outputs.artifacts[name]
             template = helpers.join_template(
                 step, shared, artifact.optional, self.joined.create_dir, self.compiler.code
             )
-            source = {"name": helpers.JOINED, **artifact_source(value, step, name)}
+            source = {"name": helpers.JOINED, **artifact_source(origin, step, name)}
             if artifact.optional:
                 source["optional"] = True
-            arguments = Given(parameters=_handed_on(_SHARED), artifacts=[source])
             fields = {
-                "name": "join-" + re.sub(r"[^-a-zA-Z0-9]", "-", name),
+                "name": f"{step.name}-join-" + re.sub(r"[^-a-zA-Z0-9]", "-", name),
                 "template": self.compiler.named("join-slice", template, hashed=True),
-                "arguments": arguments.arguments(),
             }
-            members.append(Member(step, fields, "join"))
+            self._joined_by.append((name, origin, fields["name"]))
+            arguments = Given(parameters=_handed_on(_SHARED), artifacts=[source])
+            members.append(self._helper(step, fields, arguments, "join"))
             self._enter(members[-1])
         return members
 
@@ -448,11 +447,9 @@ class ScopeWriter:
     def _clause(member: Member, needed: Member) -> str:
         name, step = needed.name, needed.step
         results = ["Succeeded"]
-        own = needed.step is member.step and member.role != "join"
+        own = needed.step is member.step
         if own and step.when is not None:
             results.append("Skipped")  # then this member's own condition skips it too
-        elif member.role == "join" and step.when is not None:
-            results.append("Skipped")  # the branch that was not chosen
         elif needed.role == "main" and step.is_loop and step.when is None:
             results.append("Skipped")  # a loop without items
         if needed.role == "main" and (step.continue_on_failed or step.counts_success):

@@ -68,15 +68,15 @@ def _elements(artifact: Path) -> List[Any]:
 
 
 class JoinSlice(OP):
-    """Put an artifact that a scope gives beside those that the other slices of the scope give.
+    """Put an artifact of one slice beside those that the other slices of a scope give.
 
-    It becomes the slice's element: a list or dict as a whole, and what is one path as that path.
+    As where a single OP gives a list in a slice, the joined list is flat; what is a dict keeps its keys.
     """
 
     @classmethod
     def get_input_sign(cls) -> OPIOSign:
         """Return what it takes: the slice. The artifact lies beside it as ``dflow_joined``, or is left out."""
-        return OPIOSign({"dflow_slice": Parameter(str), "dflow_create_dir": bool})
+        return OPIOSign({"dflow_slice": int, "dflow_create_dir": bool})
 
     @classmethod
     def get_output_sign(cls) -> OPIOSign:
@@ -85,34 +85,27 @@ class JoinSlice(OP):
 
     @OP.exec_sign_check
     def execute(self, op_in: OPIO) -> OPIO:
-        """Link its files, and write their places below the slice's.
+        """Link its files, and write their places.
 
         What has no catalogue has no name of its own, so it always gets a directory named by the slice.
         """
-        root, piece = Path(self.tmp_root), str(op_in["dflow_slice"])
+        root, piece = Path(self.tmp_root), op_in["dflow_slice"]
         source, target = (root / side / "artifacts" / "dflow_joined" for side in ("inputs", "outputs"))
         target.mkdir(parents=True)
-        value = _value(source) if source.exists() else {}
-        found = catalog.flatten(value)
-        directory = slice_directory(piece) if op_in["dflow_create_dir"] or value == "." else "."
-        entries = []
-        for order, path in found.items():
+        entries = catalog.read(source)
+        bare = source.exists() and not (source / catalog.directory_name()).is_dir()
+        if bare:
+            entries = [catalog.Entry(".", piece)]
+        directory = slice_directory(piece) if bare or op_in["dflow_create_dir"] else "."
+        keyed = isinstance(catalog.assemble(entries), dict)
+        found = []
+        for path, order in entries:
             place = None if path is None else os.path.normpath(os.path.join(directory, path))
             if place is not None:
                 link_or_copy(source / str(path), target / place, own=root)
-            whole = f"{piece}.{order}" if order else piece
-            entries.append(catalog.Entry(place, int(whole) if whole.isdecimal() else whole))
-        catalog.write(target, entries)
+            found.append(catalog.Entry(place, order if keyed else piece))
+        catalog.write(target, found)
         return OPIO()
-
-
-def _value(artifact: Path) -> Any:
-    """Return the paths of an artifact; one alone is no list, since its catalogue does not tell the two apart."""
-    entries = catalog.read(artifact)
-    if not entries and not (artifact / catalog.directory_name()).is_dir():
-        return "."
-    value = catalog.assemble(entries)
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 class CheckNumSuccess(OP):

@@ -200,24 +200,26 @@ def test_what_no_single_op_leaves_is_joined_by_a_helper(kinds: tuple) -> None:
     )
     manifest = compiled(sliced(scope))
     found = templates(manifest)[members(entry(manifest))["run"]["template"]]
-    join = members(found)["join-out"]
+    join = members(found)["loop-join-out"]
     word = "tasks" if kinds[0] is DAG else "steps"
-    assert list(members(found))[-1] == "join-out"
+    assert list(members(found))[-1] == "loop-join-out"
     assert values(join) == {
         "dflow_slice": "{{inputs.parameters.dflow_slice}}",
         "dflow_artifact_key": "{{inputs.parameters.dflow_artifact_key}}",
     }
-    assert sources(join)["dflow_joined"] == {
-        "fromExpression": f"(asFloat({word}['use'].outputs.parameters['m']) > 1) ? "
-        f"{word}['take'].outputs.artifacts['out'] : {word}['loop-init-artifact'].outputs.artifacts['file']"
-    }
+    assert sources(join)["dflow_joined"] == {"from": "{{" + word + ".loop-init-artifact.outputs.artifacts.file}}"}
+    assert join["when"] == "1 == 1"
     leaf = templates(manifest)[join["template"]]
     assert record(leaf)["entry"]["name"] == "JoinSlice"
     assert leaf["outputs"]["artifacts"][0]["s3"]["key"] == "{{inputs.parameters.dflow_artifact_key}}/out"
-    assert found["outputs"]["artifacts"][0]["fromExpression"] == sources(join)["dflow_joined"]["fromExpression"]
-    assert "slices" not in record(templates(manifest)[members(found)["take"]["template"]])
+    assert found["outputs"]["artifacts"][0]["fromExpression"] == (
+        f"(asFloat({word}['use'].outputs.parameters['m']) > 1) ? {word}['take'].outputs.artifacts['out'] : "
+        f"{word}['loop-join-out'].outputs.artifacts['dflow_joined']"
+    )
+    take_record = record(templates(manifest)[members(found)["take"]["template"]])
+    assert take_record["slices"] == {"slices": "${dflow_slice}", "output_artifact": ["out"]}
     if kinds[0] is DAG:  # it waits for the end of a loop, not for what names its artifact only
-        assert join["depends"] == "(use.Succeeded) && (take.Succeeded) && (loop.Succeeded || loop.Skipped)"
+        assert join["depends"] == "(loop.Succeeded || loop.Skipped)"
 
 
 def test_a_big_list_is_cut_by_the_engine() -> None:

@@ -19,9 +19,12 @@ from dflow import (
     Task,
     Workflow,
     argo_range,
+    download_artifact,
     if_expression,
 )
 from dflow.python import OP, OPIO, Artifact, BigParameter, OPIOSign, PythonOPTemplate, Slices
+
+TURNS = ["s1.0.2", "s1.0", "s2.0.2.2", "s2.0.2", "s2.0"]
 
 
 class Seeds(OP):
@@ -75,8 +78,9 @@ class Grow(OP):
     @OP.exec_sign_check
     def execute(self, op_in):
         Path("grown").mkdir()
-        Path("grown", op_in["name"]).write_text(op_in["seed"].read_text() + op_in["name"])
-        return OPIO({"grown": Path("grown", op_in["name"])})
+        text = op_in["seed"].read_text() + op_in["name"]
+        Path("grown", text).write_text(text)
+        return OPIO({"grown": Path("grown", text)})
 
 
 class Read(OP):
@@ -176,7 +180,12 @@ for step in (seeds, many, scripts, read, read_copies):
 wf.submit()
 assert wf.query_status() == "Succeeded"
 found = wf.query_step(name="read")[0].outputs.parameters["texts"].value
-assert found == ["s0.0a", "s1.0.2a", "s1.0.2b", "s2.0.2.2a", "s2.0.2.2b"], found
+# Each turn leaves what its slices grew, the slices of the outer loop in order.
+assert sorted(found) == ["s0.0a", *(seed + name for seed in TURNS for name in "ab")], found
+assert [text[:2] for text in found] == ["s0", *["s1"] * 4, *["s2"] * 6], found
 copies = wf.query_step(name="read-copies")[0].outputs.parameters["texts"].value
 assert copies == ["s0!", "s1!", "s2!"], copies
+# What one run of the Steps gives is what all of them give together.
+one = wf.query_step(name="many")[0].outputs.artifacts["all_grown"]
+assert sorted(Path(path).read_text() for path in download_artifact(one, path="got")) == sorted(found)
 print("ok")
