@@ -215,11 +215,6 @@ def given_artifacts(step: Any) -> list[str]:
 
 
 def _plan_sub_path(step: Any, slices: Any, loop: Loop) -> None:
-    if slices.group_size is not None:
-        raise CompileError(
-            f"{step.title} has Slices(sub_path=True, group_size={slices.group_size}){at(step.where)}, which is not "
-            "supported together. Leave one of them out."
-        )
     if not given_artifacts(step):
         raise CompileError(
             f"{step.title} has Slices(sub_path=True) without input_artifact{at(step.where)}. Name the artifacts of "

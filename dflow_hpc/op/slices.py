@@ -35,7 +35,8 @@ class Slices:
         input_artifact: Names of input artifacts of which a leaf gets its element.
         output_parameter: Names of output parameters that are stacked to a list.
         output_artifact: Names of output artifacts that are merged to a list.
-        sub_path: Bring only the needed part of each artifact to the leaf.
+        sub_path: Bring only the needed part of each artifact to the leaf. With ``group_size`` a leaf needs several
+            parts, and gets the whole artifact as without ``sub_path``; dflow packs an artifact for each group.
         group_size: How many consecutive items one leaf handles.
         shuffle: Deal the items to groups in random order.
         random_seed: The seed of that order.
@@ -79,7 +80,7 @@ class Slices:
         self.input_artifact = _names("input_artifact", input_artifact)
         self.output_parameter = _names("output_parameter", output_parameter)
         self.output_artifact = _names("output_artifact", output_artifact)
-        self.sub_path = sub_path
+        self.sub_path = sub_path and group_size is None
         self.group_size = _positive("group_size", group_size)
         self.shuffle = shuffle
         self.random_seed = random_seed

@@ -222,8 +222,8 @@ def test_successes_are_counted_after_the_loop() -> None:
     ("make", "text"),
     [
         (
-            lambda: Step("s", each(sub_path=True, group_size=2, input_artifact=[]), parameters={"value": [1]}),
-            "together",
+            lambda: Step("s", each(sub_path=True, input_artifact=[]), parameters={"value": [1]}),
+            "without input_artifact",
         ),
         (lambda: Step("s", PythonOPTemplate(Each, slices=Slices()), parameters={"value": 1}), "how often"),
         (lambda: Step("s", each(), parameters={"value": 3}), "is a list"),

@@ -143,7 +143,9 @@ def test_wrong_options(options, message):
 def test_record(monkeypatch):
     assert Slices().slices == "{{item}}"
     assert Slices(sub_path=True).slices == "{{item.order}}"
-    assert Slices(sub_path=True, group_size=2).slices == "{{item}}"
+    grouped = Slices(sub_path=True, group_size=2)
+    assert grouped.slices == "{{item}}"
+    assert grouped.record("${item}") == {"slices": "${item}", "group_size": 2}
     slices = Slices("{{item}}", ["a"], output_parameter=("b",), pool_size=-1)
     record = {"slices": "${v}", "input_parameter": ["a"], "output_parameter": ["b"], "pool_size": -1}
     assert slices.record("${v}") == record

@@ -88,6 +88,24 @@ if __name__ == "__main__":
         with_param=argo_range(4),
         key="relax-{{item}}",
     )
+    grouped = Step(
+        "grouped",
+        PythonOPTemplate(
+            Relax,
+            image="python:3.8",
+            slices=Slices(
+                input_parameter=["number"],
+                input_artifact=["folder"],
+                output_parameter=["energy"],
+                sub_path=True,
+                group_size=3,
+                pool_size=1,
+            ),
+        ),
+        parameters={"number": split.outputs.parameters["numbers"]},
+        artifacts={"folder": split.outputs.artifacts["files"]},
+        key="grouped-{{item}}",
+    )
     gather = Step(
         "gather",
         PythonOPTemplate(Gather, image="python:3.8"),
@@ -98,12 +116,15 @@ if __name__ == "__main__":
     wf.add(split)
     wf.add(relax)
     wf.add(gather)
+    wf.add(grouped)
     wf.submit()
     assert wf.query_status() == "Succeeded", wf.query_status()
 
     done = wf.query_step(name="gather")[0]
     assert done.phase == "Succeeded"
     assert done.outputs.parameters["lowest"].value == 5.0
+    energies = [wf.query_step(key="grouped-%d" % i)[0].outputs.parameters["energy"].value for i in range(2)]
+    assert [energy for group in energies for energy in group] == [10.0, 11.0, 12.0, 13.0], energies
     (table,) = download_artifact(done.outputs.artifacts["table"], path="got")
     assert Path(table).read_text().splitlines() == ["relax-%d.log energy %s" % (i, (10 + i) / 2) for i in range(4)]
     assert {"relax-%d" % i for i in range(4)} <= set(wf.query_keys_of_steps())
