@@ -9,6 +9,7 @@ This module travels with the author's code: standard library only, valid Python 
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -103,6 +104,8 @@ class JoinSlice(OP):
             place = None if path is None else os.path.normpath(os.path.join(directory, path))
             if place is not None:
                 link_or_copy(source / str(path), target / place, own=root)
+            if path == ".":  # the catalogue of a whole directory is not of this artifact
+                shutil.rmtree(target / str(place) / catalog.directory_name(), ignore_errors=True)
             found.append(catalog.Entry(place, order if keyed else piece))
         catalog.write(target, found)
         return OPIO()
