@@ -3,7 +3,7 @@
 An input parameter is cut by an expression where it is given, an input artifact by its path; nothing inside the scope
 needs to know. Outputs are joined inside: the scope's output parameters become records of the slice, and the step that
 leaves an output artifact writes it under the key that all slices share. What comes from a loop, a script or a part
-of an artifact is put there by a helper step, ``<step>-join-<artifact>``.
+of an artifact, or is taken inside, too, is put there by a helper step, ``<step>-join-<artifact>``.
 
 Not here: slices of a leaf (``loops.py``), and how a scope is written (``scopes.py``).
 
@@ -174,6 +174,8 @@ def leavers(scope: Any, given: Joined) -> tuple[dict[int, list[tuple[str, str]]]
     Raises:
         CompileError: An artifact comes from no step of the scope.
     """
+    # A step that takes such an artifact inside of the scope must not see what other slices left beside it.
+    used = {(id(ref.step), ref.side, ref.name) for step in scope.all_steps() for ref in artifact_refs(step.artifacts)}
     found: dict[int, list[tuple[str, str]]] = {}
     others: list[tuple[str, Any, str]] = []
     for name, shared in given.artifacts:
@@ -190,6 +192,7 @@ def leavers(scope: Any, given: Joined) -> tuple[dict[int, list[tuple[str, str]]]
                 and not step.is_loop
                 and _can_leave(step.template)
                 and source.parent is None
+                and (id(step), source.side, source.name) not in used
             ):
                 found.setdefault(id(step), []).append((str(source.name), shared))
             else:

@@ -55,6 +55,23 @@ class Copy(OP):
         return OPIO({"copy": copy})
 
 
+class Look(OP):
+    """Fail if it sees anything of another slice."""
+
+    @classmethod
+    def get_input_sign(cls):
+        return OPIOSign({"files": Artifact(List[Path])})
+
+    @classmethod
+    def get_output_sign(cls):
+        return OPIOSign({})
+
+    @OP.exec_sign_check
+    def execute(self, op_in):
+        assert len(op_in["files"]) == 1, op_in["files"]
+        return OPIO({})
+
+
 class Gather(OP):
     @classmethod
     def get_input_sign(cls):
@@ -86,6 +103,7 @@ square = Step(
 )
 copy = Step("copy", PythonOPTemplate(Copy, image="python:3.8"), artifacts={"file": both.inputs.artifacts["file"]})
 both.add([square, copy])
+both.add(Step("look", PythonOPTemplate(Look, image="python:3.8"), artifacts={"files": copy.outputs.artifacts["copy"]}))
 both.outputs.parameters["square"].value_from_parameter = square.outputs.parameters["square"]
 both.outputs.parameters["label"].value_from_parameter = square.outputs.parameters["label"]
 both.outputs.artifacts["copy"]._from = copy.outputs.artifacts["copy"]
