@@ -122,8 +122,20 @@ class Settings(Dict[str, Any]):
         self._layers[name] = layer
 
     def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self and isinstance(name, str):
+            self._doubt(name)
         super().__setitem__(name, value)
         self._layers[name] = "program"
+
+    def _doubt(self, name: str) -> None:
+        """Warn of a name that is almost a setting's: it is kept, and does nothing."""
+        import difflib  # only plugins and slips of the pen come here
+
+        found = difflib.get_close_matches(name, self, n=1, cutoff=0.85)
+        if found and abs(len(name) - len(found[0])) <= 2:  # dflow has debug_save_copy_method, which is no slip
+            import warnings
+
+            warnings.warn(f"{name!r} was assigned, which is no setting; did you mean {found[0]!r}?", stacklevel=3)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Assign several settings, as ``dict.update`` does."""

@@ -169,7 +169,10 @@ def run_manifest(path: Path, engine: ProgramEngine, say: Callable[[str], None]) 
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EngineError(f"the manifest {path} was to be run; it cannot be read: {error}.") from error
-    documents = load(text)
+    try:
+        documents = load(text)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
     if not documents.workflows:
         raise ManifestError(f"{path} was to be run; there is no document of kind Workflow in it.")
     for workflow in documents.workflows:

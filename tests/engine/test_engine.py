@@ -13,7 +13,7 @@ import pytest
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
-from dflow_hpc.errors import EngineError
+from dflow_hpc.errors import ConfigError, EngineError
 
 RESUME = "import sys; from dflow_hpc.engines.local.engine import LocalEngine; LocalEngine().resume(sys.argv[1])"
 
@@ -285,6 +285,13 @@ def test_a_setting_that_would_be_ignored_is_refused(engine, compiled, script, mo
     monkeypatch.setitem(config, "debug_s3", True)
     with pytest.raises(EngineError, match="debug_s3"):
         engine.submit(compiled([["a"]], script("a", "")))
+
+
+def test_a_misspelled_setting_is_refused(engine, compiled, script, monkeypatch):
+    monkeypatch.setitem(config, "isolation", "spwn")
+    with pytest.raises(ConfigError, match=r"isolation was 'spwn' \(set by: program\); it is one of fork, spawn"):
+        engine.submit(compiled([["a"]], script("a", "")))
+    assert engine.list_runs() == []
 
 
 def test_nothing_is_left_of_a_submission_that_failed(engine, tmp_path):

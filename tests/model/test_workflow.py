@@ -136,3 +136,11 @@ def test_an_input_of_a_step_can_be_set_later() -> None:
     assert step.parameters == {"n": 2}
     with pytest.raises(SignError, match="'n'"):
         step.inputs.parameters["n"].value = "three"
+
+
+def test_a_setting_that_is_almost_one_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_layers", {**config._layers})
+    with pytest.warns(UserWarning, match="'modee' was assigned, which is no setting; did you mean 'mode'"):
+        monkeypatch.setitem(config, "modee", "debug")
+    monkeypatch.setitem(config, "my_plugin", 1)
+    assert config["my_plugin"] == 1

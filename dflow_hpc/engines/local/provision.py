@@ -24,7 +24,7 @@ from dflow_hpc.config import config
 from dflow_hpc.engines.local.rundir import RunDir, write_atomic
 from dflow_hpc.engines.local.state import RunState, to_run_again
 from dflow_hpc.engines.local.workers import end_leftovers
-from dflow_hpc.errors import EngineError
+from dflow_hpc.errors import ConfigError, EngineError
 from dflow_hpc.executors.journal import Journal
 from dflow_hpc.storage.local import LocalStore
 from dflow_hpc.storage.transfer import bring_uploads
@@ -38,6 +38,13 @@ _KEPT_SETTINGS = (
     "runtime",
 )
 """What a session needs of the settings, whichever process it runs in; nothing secret."""
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "isolation": ("fork", "spawn"),
+    "debug_copy_method": (None, "symlink", "link", "copy"),
+    "runtime": (None, "host", "podman", "docker", "apptainer"),
+}
+"""Settings that are one of a few words; another would be taken for the default one, silently."""
 
 
 def new_run(
@@ -61,6 +68,7 @@ def new_run(
 
     Raises:
         EngineError: It cannot be made, or a setting asks for what local runs cannot do.
+        ConfigError: A setting has a value that it cannot have.
         BundleError: The bundle is damaged.
     """
     if config["debug_s3"]:
@@ -68,6 +76,12 @@ def new_run(
             f"a local run was to keep its artifacts in S3 (debug_s3, set by: {config.layer('debug_s3')}); in this "
             "version the steps of local runs read and write this machine's store only. Unset it."
         )
+    for name, choices in _CHOICES.items():
+        if config[name] not in choices:
+            raise ConfigError(
+                f"the setting {name} was {config[name]!r} (set by: {config.layer(name)}); it is one of "
+                f"{', '.join(str(choice or 'none') for choice in choices)}."
+            )
     metadata = compiled.manifest.get("metadata") or {}
     settings = {**{name: config[name] for name in _KEPT_SETTINGS}, "origin": _origin()}
     run = RunDir.create(base, metadata, id=id, settings=settings)
