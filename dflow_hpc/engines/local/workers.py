@@ -224,10 +224,13 @@ class LocalLeafHost:
             for running in again:
                 if not running.done.done():
                     self._post(running.line)
-        except EngineError as error:
+        except (EngineError, OSError) as error:
+            self._broken = (
+                error if isinstance(error, EngineError) else EngineError(f"leaves were to be started; {error}")
+            )
             for running in self._running.values():
                 if not running.done.done():
-                    running.done.set_exception(error)
+                    running.done.set_exception(self._broken)
 
     def _end_former_life(self, why: str) -> None:
         end_leftovers(self._run_dir)
@@ -262,6 +265,8 @@ class LocalLeafHost:
             spec = json.loads(line.partition(b"\t")[2])
             return _as_outcome(await self._machine(place.machine).run(request, spec, place))
         running = self._running[request.node_id] = _Running(request, root, line)
+        if self._broken is not None:  # found out before this leaf came
+            running.done.set_exception(self._broken)
         self._watch_time(running)
         self._post(line)
         try:
