@@ -132,13 +132,10 @@ class Broker:
     def delivered(self, key: str) -> None:
         """Note that the outcome of a leaf is safe: the machine may forget it."""
         fault("broker.before-delivered")
-        leaf = self.dispatcher.leaves.get(key)
-        if leaf is None or not leaf.jobs:
-            return
-        token = leaf.jobs[-1].token
         self.dispatcher.delivered(key)
-        if self._journal.flush():
-            self._site.forget([token])
+        leaf = self.dispatcher.leaves.get(key)
+        if leaf is not None and leaf.delivered and self._journal.flush():
+            self._site.forget([f"{key}-{leaf.delivered}"])
 
     def leave(self) -> None:
         """Let the jobs live on: what awaits ``run`` is going to be cancelled, and the jobs are not."""
@@ -180,7 +177,7 @@ class Broker:
                 wake = self.dispatcher.wake(self._clock())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._poke.wait(), None if wake is None else max(0.01, wake - self._clock()))
-        except Exception as error:
+        except BaseException as error:  # nobody would end the waits any more, not even of those who are cancelled
             self._break(error)
             raise
 
@@ -274,8 +271,10 @@ class Broker:
             elif not waiter.done.done():
                 waiter.done.set_result(event)
 
-    def _break(self, error: Exception) -> None:
-        broken = ExecutorError(f"the broker of machine {self.name!r} broke: {type(error).__name__}: {error}")
+    def _break(self, error: BaseException) -> None:
+        closed = isinstance(error, asyncio.CancelledError)
+        how = "was closed" if closed else f"broke: {type(error).__name__}: {error}"
+        broken = ExecutorError(f"the broker of machine {self.name!r} {how}")
         broken.__cause__ = error
         for waiter in self._waiters.values():
             if not waiter.done.done():

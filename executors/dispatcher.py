@@ -93,7 +93,6 @@ class Dispatcher:
         self._markers: dict[str, Marker] = {}
         self._tries: dict[str, int] = {}
         self._look_ups: set[str] = set()
-        self._gone: set[str] = set()
         self._fetches: set[str] = set()
         self._cancels: set[str] = set()
         self._cancelled: dict[str, float] = {}
@@ -132,15 +131,11 @@ class Dispatcher:
     def delivered(self, key: str) -> None:
         """Note that the outcome of a leaf's last attempt is safe."""
         leaf = self.leaves.get(key)
-        if leaf is not None and leaf.jobs and leaf.delivered < leaf.jobs[-1].attempt:
-            leaf.delivered = leaf.jobs[-1].attempt
-            self._append(note_delivered(leaf.jobs[-1].token))
-            self._markers.pop(leaf.jobs[-1].token, None)
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is a job that has not ended."""
-        return bool(self._jobs)
+        job = leaf.jobs[-1] if leaf is not None and leaf.jobs else None
+        if leaf is not None and job is not None and job.state is State.ENDED and leaf.delivered < job.attempt:
+            leaf.delivered = job.attempt
+            self._append(note_delivered(job.token))
+            self._markers.pop(job.token, None)
 
     # What to ask
 
@@ -266,7 +261,9 @@ class Dispatcher:
         self._asked.discard(type(question))
         self._resume_at = now + self._waits.unreachable
         if not self.paused:
-            self.events.append(Notice(f"the machine pauses: {why} No job fails by this; it is asked again soon."))
+            self.events.append(
+                Notice(f"the machine pauses: {why.rstrip('.')}. No job fails by this; it is asked again soon.")
+            )
         self.paused = why
         self.put_back(question, now)
 

@@ -1,4 +1,4 @@
-"""What the broker asks a machine and what it hears: five questions, each one command over there.
+"""What the broker asks a machine and what it hears: questions, each one command over there.
 
 ``Site`` is the boundary between deciding (``dispatcher.py``, pure) and doing (``remote.py``: schedulers, transports,
 protocol scripts). A simulation answers it in the tests.

@@ -8,7 +8,9 @@ import pytest
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors import site
 from dflow_hpc.executors.broker import Broker
+from dflow_hpc.executors.explain import explain
 from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.machine import Resources
 from dflow_hpc.executors.questions import Waits
 
@@ -188,6 +190,28 @@ def test_what_waiting_will_not_mend_ends_a_leaf_that_is_not_there_yet(tmp_path, 
     ended = within(scenario())
     assert ended.job.failure is FailureClass.CONFIG
     assert str(error) in ended.job.reason
+
+
+def test_another_process_reads_what_is_known_of_a_leaf(tmp_path, parcel):
+    machine = QuickSite()
+
+    async def scenario():
+        broker = broker_on(machine, tmp_path)
+        task = asyncio.create_task(broker.run(parcel("k"), lambda: None))
+        await until(lambda: "k" in broker.dispatcher.leaves)
+        await until(lambda: broker.dispatcher.leaves["k"].jobs[0].state is State.RUNNING)
+        await asyncio.sleep(0.02)
+        found = explain(tmp_path / "journal.jsonl", "k")
+        machine.finished.add("k-1")
+        await task
+        await broker.close()
+        return found
+
+    found = within(scenario())
+    [attempt] = found["attempts"]
+    assert (attempt["token"], attempt["state"], attempt["id"], attempt["word"]) == ("k-1", "RUNNING", "7", "RUNNING")
+    assert found["job_name"] == "k-1.step"
+    assert explain(tmp_path / "journal.jsonl", "other") is None
 
 
 def test_a_bug_ends_the_wait(tmp_path, parcel):
