@@ -139,6 +139,8 @@ class LocalLeafHost:
         self._closing = False
         self._ready = False
         self._false_starts = 0
+        self._broken: EngineError | None = None
+        """Why no leaf can be started any more."""
 
     async def start(self) -> None:
         """End what is left of an earlier life of the run, then start the zygote.
