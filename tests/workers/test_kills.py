@@ -5,6 +5,7 @@ lock in between that a second process of the same leaf could not get.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -98,7 +99,8 @@ def kill_engine(engine, run_dir):
 
 def kill_zygote(engine, run_dir):
     for pid in zygotes(run_dir):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended between the look and the blow
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_all(engine, run_dir):

@@ -56,6 +56,8 @@ class _Running:
         """Its wait status; None when it never started."""
         self.notices: list[str] = []
         self.lives = 1
+        self.ending = False
+        """Whether it was asked to end: then it is not started again."""
         self.progress = ""
         self.started = 0.0
         self.timer: asyncio.TimerHandle | None = None
@@ -182,7 +184,7 @@ class LocalLeafHost:
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_zygote_end)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):  # reset, or a broken pipe: it died while a line was on its way
             while line := await reader.readline():
                 kind, node, *more = json.loads(line)
                 running = self._running.get(node)
@@ -215,17 +217,17 @@ class LocalLeafHost:
         try:
             self._end_former_life(why)
             again = [running for running in self._running.values() if not running.done.done()]
+            self._outbox.clear()  # all of it belongs to these; what is posted from now on waits for the new one
             for running in again:
                 running.lives += 1
                 running.notices.append(f"{why}; this leaf was started again")
-                if (running.root / leafrun.RECORD).exists():
+                if running.ending or (running.root / leafrun.RECORD).exists():
                     running.done.set_result(0)
                 elif running.lives > _LIVES:
                     running.done.set_exception(EngineError(f"{why}, {_LIVES} times while this leaf ran"))
             await self._start_zygote()
-            for running in again:
-                if not running.done.done():
-                    self._post(running.line)
+            self._outbox[:0] = [running.line for running in again if not running.done.done()]
+            self._flush()
         except (EngineError, OSError) as error:
             self._broken = (
                 error if isinstance(error, EngineError) else EngineError(f"leaves were to be started; {error}")
@@ -275,6 +277,7 @@ class LocalLeafHost:
             status = await asyncio.shield(running.done)
             return self._outcome(running, status)
         except asyncio.CancelledError:
+            running.ending = True
             self._ask_to_end(request.node_id)
             await _until_done(running.done)
             raise
@@ -316,7 +319,7 @@ class LocalLeafHost:
     def _flush(self) -> None:
         if self._writer is not None:
             self._writer.write(b"".join(self._outbox))
-        self._outbox.clear()
+            self._outbox.clear()
 
     def _ask_to_end(self, node_id: str) -> None:
         self._post(json.dumps(["end", node_id, self._grace]).encode() + b"\n")
