@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,30 +38,40 @@ class Figures:
     peak_mb: float
 
 
+@functools.cache
+def _scratch() -> str:
+    """Return the directory of all runs. It is removed at the end only: for a while after many deletions ext4 takes
+    twenty times as long to make a file, and the next contestant would pay for the last one's rubbish.
+    """
+    place = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
 def measure(contestant: Contestant) -> Figures:
     """Run a contestant once in an empty directory; its CPU time includes that of all processes it waited for.
 
     Raises:
         RuntimeError: It failed; a failure is never a figure.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        log = Path(scratch, "log")
-        with log.open("wb") as out:
-            start = time.monotonic()
-            child = subprocess.Popen(
-                contestant.argv,
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env={**os.environ, "HOME": scratch, "XDG_STATE_HOME": scratch, **dict(contestant.environment)},
-            )
-            _, status, usage = os.wait4(child.pid, 0)
-            wall = time.monotonic() - start
-            child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            tail = log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{contestant.name} ended with {child.returncode}; its last words:\n{tail}")
+    scratch = tempfile.mkdtemp(dir=_scratch())
+    log = Path(scratch, "log")
+    with log.open("wb") as out:
+        start = time.monotonic()
+        child = subprocess.Popen(
+            contestant.argv,
+            cwd=scratch,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "HOME": scratch, "XDG_STATE_HOME": scratch, **dict(contestant.environment)},
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.monotonic() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        tail = log.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{contestant.name} ended with {child.returncode}; its last words:\n{tail}")
     return Figures(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
