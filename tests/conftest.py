@@ -1,6 +1,7 @@
 """What holds for all tests: every manifest that any of them ran is checked against Argo's schema at the end."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from argo_schema import check
 from rig.fixtures import slurm_faults, slurm_rig  # noqa: F401 - fixtures
+
+# Started in the background by a shell, a process ignores SIGINT, and so would all that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _REFUSED_ON_PURPOSE = ("invalid spec", "cannot unmarshall")
 
