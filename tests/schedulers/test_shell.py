@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,12 @@ def states(host):
 
 
 def until(host, wanted):
-    """Ask until something holds of the states; each question takes its own time, so none is put in between."""
-    for _ in range(2000):
-        if wanted(now := states(host)):
-            return now
-    raise AssertionError(now)
+    """Ask until something holds of the states, with a breath between two questions: they hold up who shall answer."""
+    deadline = time.monotonic() + 60
+    while not wanted(now := states(host)):
+        assert time.monotonic() < deadline, now
+        time.sleep(0.02)
+    return now
 
 
 def all_ended(now):
