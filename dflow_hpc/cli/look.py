@@ -20,6 +20,14 @@ output_option = click.option(
 )
 
 
+def pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return what ``-p NAME=VALUE`` said, as a dict."""
+    for text in texts:
+        if "=" not in text:
+            raise click.UsageError(f"-p {text!r} was given; what is needed is -p NAME=VALUE.")
+    return dict(text.split("=", 1) for text in texts)
+
+
 def print_workflow(workflow: dict[str, Any], output: str, *, limit: int = 8) -> None:
     """Print a Workflow object as a tree, or as ``kubectl get workflow -o json`` would."""
     if output == "json":
@@ -87,7 +95,7 @@ def logs_command(run: str, step: str | None, follow: bool, tail: int | None) -> 
         _print_log(log, places, prefix, tail)
     if not follow:
         return
-    # A record of the journal wakes us when something starts or ends; in between the files themselves are looked at.
+    # Nothing tells of a line in a log, so the files are looked at; the end of the run wakes us at once.
     while engine.engine_alive(run):
         for log in engine.logs(run, step):
             _print_log(log, places, prefix, None)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dflow_hpc.cli.live import open_view
-from dflow_hpc.cli.look import output_option, print_workflow
+from dflow_hpc.cli.look import output_option, pairs, print_workflow
 from dflow_hpc.cli.program import ProgramEngine, lint_program, run_manifest, run_program
 from dflow_hpc.config import config, set_config
 from dflow_hpc.errors import EngineError
@@ -71,7 +71,7 @@ def run_command(
     """
     _settings(workdir, workers, runtime)
     view = open_view(plain=plain)
-    engine = ProgramEngine(_pairs(texts), False, say=view.say, on_change=view.change)
+    engine = ProgramEngine(pairs(texts), False, say=view.say, on_change=view.change)
     try:
         with _stdout_to_stderr(output != "text"):
             code = _start(file, arguments, engine, view.say)
@@ -92,7 +92,7 @@ def submit_command(
 ) -> int:
     """Run FILE in the background, and print the names of its runs."""
     _settings(workdir, workers, runtime)
-    engine = ProgramEngine(_pairs(texts), True)
+    engine = ProgramEngine(pairs(texts), True)
     code = _start(file, arguments, engine, lambda line: click.echo(line, err=True))
     for name in engine.submitted:
         click.echo(name)
@@ -118,13 +118,6 @@ def _settings(workdir: str | None, workers: int | None, runtime: str | None) -> 
     # `run` and `submit` mean this machine unless the user's settings say otherwise; a program may still assign it.
     if config.layer("mode") == "default":
         set_config(mode="debug")
-
-
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    for text in texts:
-        if "=" not in text:
-            raise click.UsageError(f"-p {text!r} was given; what is needed is -p NAME=VALUE.")
-    return dict(text.split("=", 1) for text in texts)
 
 
 def _start(file: Path, arguments: tuple[str, ...], engine: ProgramEngine, say: Callable[[str], None]) -> int:

@@ -7,24 +7,12 @@ import re
 import click
 
 from dflow_hpc.cli.live import open_view
+from dflow_hpc.cli.look import pairs
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.errors import EngineError
 
 _detach = click.option("-d", "--detach", is_flag=True, help="Return at once; it goes on in the background.")
 _runs = click.argument("runs", nargs=-1, required=True)
-
-
-def _parameters(texts: tuple[str, ...]) -> dict[str, str]:
-    for text in texts:
-        if "=" not in text:
-            raise click.UsageError(f"-p {text!r} was given; what is needed is -p NAME=VALUE.")
-    return dict(text.split("=", 1) for text in texts)
-
-
-def watched_engine(plain: bool = False) -> tuple[LocalEngine, object]:
-    """Return an engine whose work in this process is shown, and the view that must be closed."""
-    view = open_view(plain=plain)
-    return LocalEngine(say=view.say, on_change=view.change), view
 
 
 def _work(run: str, action: str, detach: bool, **options: object) -> int:
@@ -51,7 +39,7 @@ def _work(run: str, action: str, detach: bool, **options: object) -> int:
 @_detach
 def resume_command(run: str, node: str | None, texts: tuple[str, ...], detach: bool) -> int:
     """Go on with RUN: finished steps are taken over, what was running is ended and starts again."""
-    return _work(run, "resume", detach, node=node, parameters=_parameters(texts))
+    return _work(run, "resume", detach, node=node, parameters=pairs(texts))
 
 
 @click.command("retry")
