@@ -30,9 +30,9 @@ from dflow_hpc import PythonOPTemplate, Step, Workflow
 from dflow_hpc.compile import Compiled
 from dflow_hpc.compile.compiler import compile_workflow
 from dflow_hpc.engines.local import provision
-from dflow_hpc.engines.local.leftovers import children_of
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.state import RunState
+from dflow_hpc.engines.local.work.leftovers import children_of
 from dflow_hpc.executors.journal import Reader
 from dflow_hpc.manifest.ids import pod_name
 

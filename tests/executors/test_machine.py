@@ -3,7 +3,7 @@
 import pytest
 
 from dflow_hpc.config import user_config_dir
-from dflow_hpc.engines.local import placement
+from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.machine import Limits, Machines, Resources, machine_files, step_resources
 

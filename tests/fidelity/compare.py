@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.engines.local.interpreter import Interpreter
-from dflow_hpc.engines.local.tree import NodeTree, timestamp
-from dflow_hpc.engines.local.workers import LocalLeafHost
+from dflow_hpc.engines.local.interpret.interpreter import Interpreter
+from dflow_hpc.engines.local.interpret.tree import NodeTree, timestamp
+from dflow_hpc.engines.local.work.workers import LocalLeafHost
 from dflow_hpc.errors import ManifestError
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
 from dflow_hpc.manifest.refuse import refused

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from dflow_hpc.engines.local.interpreter import Interpreter
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.interpret.interpreter import Interpreter
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.executors.leaf import Outcome
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.loops import expand
-from dflow_hpc.engines.local.names import Known
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.loops import expand
+from dflow_hpc.engines.local.interpret.names import Known
 from tests.interpreter.conftest import dag, leaf, step, steps
 
 

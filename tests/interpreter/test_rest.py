@@ -2,8 +2,8 @@
 
 import asyncio
 
-from dflow_hpc.engines.local.cache import MemoryCache
-from dflow_hpc.engines.local.locks import Locks
+from dflow_hpc.engines.local.interpret.cache import MemoryCache
+from dflow_hpc.engines.local.interpret.locks import Locks
 from dflow_hpc.executors.leaf import Outcome
 from tests.interpreter.conftest import Clock, Host, dag, leaf, step, steps
 

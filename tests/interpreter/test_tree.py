@@ -1,4 +1,4 @@
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 
 
 def build(sink):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dflow_hpc.engines.local.workers import LocalLeafHost
+from dflow_hpc.engines.local.work.workers import LocalLeafHost
 from dflow_hpc.executors.leaf import LeafRequest
 
 OPS = """

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dflow_hpc.engines.local.commands import seconds
+from dflow_hpc.engines.local.work.commands import seconds
 from dflow_hpc.executors.failures import FailureClass
 
 NOT_FOUND = "main: Error (exit code 64): failed to find name in PATH: exec: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_hpc.engines.local import namespaces
+from dflow_hpc.engines.local.work import namespaces
 
 REFUSED = namespaces.refusal()
 
@@ -16,7 +16,7 @@ import json, shutil, sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[2]]
 from conftest import OPS, Kit
-from dflow_hpc.engines.local import namespaces
+from dflow_hpc.engines.local.work import namespaces
 
 small = Path(sys.argv[1])
 namespaces.unshare()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dflow_hpc.engines.local import leftovers
-from dflow_hpc.engines.local.workers import end_leftovers, read_record
+from dflow_hpc.engines.local.work import leftovers
+from dflow_hpc.engines.local.work.workers import end_leftovers, read_record
 
 PROGRAM = """
 import fcntl, os, sys, time

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from dflow_hpc.engines.local import placement
-from dflow_hpc.engines.local.workers import read_record
+from dflow_hpc.engines.local.work import placement
+from dflow_hpc.engines.local.work.workers import read_record
 from dflow_hpc.executors.failures import FailureClass
 
 

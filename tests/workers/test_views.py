@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dflow_hpc.engines.local import namespaces
-from dflow_hpc.engines.local.staging import StagingError
-from dflow_hpc.engines.local.views import View
+from dflow_hpc.engines.local.work import namespaces
+from dflow_hpc.engines.local.work.staging import StagingError
+from dflow_hpc.engines.local.work.views import View
 
 REFUSED = namespaces.refusal()
 needs_namespaces = pytest.mark.skipif(bool(REFUSED), reason=f"no mount namespaces here: {REFUSED}")

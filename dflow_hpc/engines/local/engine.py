@@ -22,9 +22,10 @@ from typing import Any
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
-from dflow_hpc.engines.local import control, index, launch, placement, provision, report
+from dflow_hpc.engines.local import control, index, launch, provision, report
 from dflow_hpc.engines.local.rundir import RunDir, step_key
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
+from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.journal import Reader, Record
 from dflow_hpc.manifest.view import COMPLETED

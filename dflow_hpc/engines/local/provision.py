@@ -23,7 +23,7 @@ from dflow_hpc.compile.closure import is_installed
 from dflow_hpc.config import config
 from dflow_hpc.engines.local.rundir import RunDir, write_atomic
 from dflow_hpc.engines.local.state import RunState, to_run_again
-from dflow_hpc.engines.local.workers import end_leftovers
+from dflow_hpc.engines.local.work.workers import end_leftovers
 from dflow_hpc.errors import ConfigError, EngineError
 from dflow_hpc.executors.journal import Journal
 from dflow_hpc.storage.local import LocalStore

@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from dflow_hpc.engines.local import control
-from dflow_hpc.engines.local.interpreter import Interpreter
-from dflow_hpc.engines.local.leafrun import OP_ANNOTATION
+from dflow_hpc.engines.local.interpret.interpreter import Interpreter
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.engines.local.provision import remove_tree
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState
-from dflow_hpc.engines.local.tree import NodeTree
-from dflow_hpc.engines.local.workers import LocalLeafHost
+from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION
+from dflow_hpc.engines.local.work.workers import LocalLeafHost
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.journal import Journal, Record
 from dflow_hpc.executors.leaf import LeafHost, LeafRequest, Outcome

@@ -17,7 +17,7 @@ or not the session in course has come to it yet: a run that is killed while it r
 from collections.abc import Iterable
 from typing import Any
 
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.executors.journal import Record
 from dflow_hpc.manifest.view import COMPLETED, COUNTED, UNSUCCESSFUL, Node
 

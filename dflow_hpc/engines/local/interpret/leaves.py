@@ -11,17 +11,17 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from dflow_hpc.engines.local.call import Work
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.inputs import has_tags
-from dflow_hpc.engines.local.tree import seconds_of, timestamp
+from dflow_hpc.engines.local.interpret.call import Work
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.inputs import has_tags
+from dflow_hpc.engines.local.interpret.tree import seconds_of, timestamp
 from dflow_hpc.errors import DflowError, ExpressionError
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
 from dflow_hpc.expr import golang
 from dflow_hpc.manifest.view import Json, Node, text_of
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.execute import Executor
+    from dflow_hpc.engines.local.interpret.execute import Executor
 
 _POD_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _RECORDED = ("phase", "message", "outputs", "progress", "startedAt", "finishedAt")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import functions, gojson, gotime, lang
 from dflow_hpc.expr.tags import TagTemplate, nest

@@ -23,8 +23,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from dflow_hpc.engines.local import leafrun, staging
-from dflow_hpc.engines.local.leafrun import Leaf
+from dflow_hpc.engines.local.work import leafrun, staging
+from dflow_hpc.engines.local.work.leafrun import Leaf
 
 _CHUNK = 1 << 16
 _SIDECAR_GRACE = 10.0

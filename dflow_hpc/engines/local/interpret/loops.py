@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.names import Known
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.names import Known
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import goformat, gojson, golang
 from dflow_hpc.expr.govaluate import evaluate_when

@@ -27,15 +27,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local import leafrun, leftovers, placement
-from dflow_hpc.engines.local.progress import ProgressWatch
+from dflow_hpc.engines.local.work import leafrun, leftovers, placement
+from dflow_hpc.engines.local.work.progress import ProgressWatch
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
 from dflow_hpc.executors.machine import Machine
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.machines import MachineHost
+    from dflow_hpc.engines.local.work.machines import MachineHost
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL. Argo gives 30; on one machine nobody waits for a network."""
@@ -107,7 +107,7 @@ class LocalLeafHost:
         self.notices: list[str] = []
         """What the user should know that belongs to no single leaf."""
         self._grace = grace
-        self._package_dir = str(Path(__file__).resolve().parents[3])
+        self._package_dir = str(Path(__file__).resolve().parents[4])
         self._settings: dict[str, Any] = {
             "engine": os.getpid(),
             "workers": len(os.sched_getaffinity(0)) if workers is None else workers,
@@ -292,7 +292,7 @@ class LocalLeafHost:
     def _machine(self, machine: Machine) -> MachineHost:
         if machine.name not in self._machines:
             # Loaded where a machine is used only: what talks to machines is much.
-            from dflow_hpc.engines.local.machines import MachineHost
+            from dflow_hpc.engines.local.work.machines import MachineHost
 
             self._machines[machine.name] = MachineHost(machine, self._run_dir, self._settings, self._say)
         return self._machines[machine.name]
@@ -453,7 +453,7 @@ def _death(running: _Running, status: int, behind_setup: bool) -> dict[str, Any]
             "failure": "INFRA",
         }
     if code < 0:
-        from dflow_hpc.engines.local.commands import signal_text
+        from dflow_hpc.engines.local.work.commands import signal_text
 
         text = f"the process was {signal_text(-code)}"
         code = 128 - code

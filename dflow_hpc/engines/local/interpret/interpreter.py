@@ -17,17 +17,17 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dflow_hpc.engines.local import globals as workflow_variables
-from dflow_hpc.engines.local.cache import Cache, MemoryCache
-from dflow_hpc.engines.local.call import Call
-from dflow_hpc.engines.local.errors import Abandoned, HandlerError, TemplateError
-from dflow_hpc.engines.local.execute import Executor
-from dflow_hpc.engines.local.hooks import exit_hook, hook_holder
-from dflow_hpc.engines.local.leaves import supplied
-from dflow_hpc.engines.local.locks import Locks
-from dflow_hpc.engines.local.merging import merge
-from dflow_hpc.engines.local.templates import Templates
-from dflow_hpc.engines.local.tree import NodeTree, seconds_of
+from dflow_hpc.engines.local.interpret import globals as workflow_variables
+from dflow_hpc.engines.local.interpret.cache import Cache, MemoryCache
+from dflow_hpc.engines.local.interpret.call import Call
+from dflow_hpc.engines.local.interpret.errors import Abandoned, HandlerError, TemplateError
+from dflow_hpc.engines.local.interpret.execute import Executor
+from dflow_hpc.engines.local.interpret.hooks import exit_hook, hook_holder
+from dflow_hpc.engines.local.interpret.leaves import supplied
+from dflow_hpc.engines.local.interpret.locks import Locks
+from dflow_hpc.engines.local.interpret.merging import merge
+from dflow_hpc.engines.local.interpret.templates import Templates
+from dflow_hpc.engines.local.interpret.tree import NodeTree, seconds_of
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.leaf import LeafHost
 from dflow_hpc.manifest.refuse import refused

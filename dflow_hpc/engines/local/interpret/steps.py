@@ -12,19 +12,19 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local.call import Call, Work
-from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, HandlerError, HookError, TemplateError
-from dflow_hpc.engines.local.hooks import Watch, resolve_artifacts
-from dflow_hpc.engines.local.inputs import render
-from dflow_hpc.engines.local.loops import expand, runs
-from dflow_hpc.engines.local.names import Known, add_loop, add_node
-from dflow_hpc.engines.local.outputs import of_template
-from dflow_hpc.engines.local.slots import Boundary
-from dflow_hpc.engines.local.templates import Entry
+from dflow_hpc.engines.local.interpret.call import Call, Work
+from dflow_hpc.engines.local.interpret.errors import Abandoned, DepthExceeded, HandlerError, HookError, TemplateError
+from dflow_hpc.engines.local.interpret.hooks import Watch, resolve_artifacts
+from dflow_hpc.engines.local.interpret.inputs import render
+from dflow_hpc.engines.local.interpret.loops import expand, runs
+from dflow_hpc.engines.local.interpret.names import Known, add_loop, add_node
+from dflow_hpc.engines.local.interpret.outputs import of_template
+from dflow_hpc.engines.local.interpret.slots import Boundary
+from dflow_hpc.engines.local.interpret.templates import Entry
 from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.execute import Executor
+    from dflow_hpc.engines.local.interpret.execute import Executor
 
 FAIL_FAST = "template has failed or errored children and failFast enabled"
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.merging import merge
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.merging import merge
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import LEAF_KINDS, Json, annotations_of, compact, kind_of, node_type

@@ -11,16 +11,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dflow_hpc.engines.local.call import Work
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.names import Known
-from dflow_hpc.engines.local.tree import seconds_of, timestamp
+from dflow_hpc.engines.local.interpret.call import Work
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.names import Known
+from dflow_hpc.engines.local.interpret.tree import seconds_of, timestamp
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import golang
 from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, text_of
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.execute import Executor
+    from dflow_hpc.engines.local.interpret.execute import Executor
 
 _TRANSIENT = re.compile(
     r"(i/o timeout|connection (refused|reset|timed out)|network is unreachable|TLS handshake timeout|EOF$"

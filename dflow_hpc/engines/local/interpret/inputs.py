@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.names import Known, has_location
-from dflow_hpc.engines.local.templates import Template, config_value
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.names import Known, has_location
+from dflow_hpc.engines.local.interpret.templates import Template, config_value
 from dflow_hpc.expr import gojson
 from dflow_hpc.expr.tags import TagTemplate
 from dflow_hpc.manifest.view import Json, named, text_of

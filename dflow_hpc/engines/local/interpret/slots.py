@@ -12,8 +12,8 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from dflow_hpc.engines.local.errors import Abandoned
-from dflow_hpc.engines.local.templates import Template
+from dflow_hpc.engines.local.interpret.errors import Abandoned
+from dflow_hpc.engines.local.interpret.templates import Template
 from dflow_hpc.manifest.view import Node
 
 _Waiting = deque["tuple[asyncio.Future[None], bool]"]

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.names import Known
-from dflow_hpc.engines.local.templates import config_value
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.names import Known
+from dflow_hpc.engines.local.interpret.templates import config_value
 from dflow_hpc.expr import gojson, golang
 from dflow_hpc.manifest.ids import pod_name
 from dflow_hpc.manifest.view import UNSUCCESSFUL, Json, Node, text_of

@@ -33,7 +33,7 @@ import warnings
 from collections import deque
 from typing import Any, NoReturn
 
-from dflow_hpc.engines.local import leafrun, leftovers, namespaces
+from dflow_hpc.engines.local.work import leafrun, leftovers, namespaces
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 1 << 16
@@ -135,7 +135,7 @@ class Zygote:
             node, root, slots, spec = self._pending.popleft()
             if not self._knows_commands and leafrun.OP_ANNOTATION.encode() not in spec:
                 self._knows_commands = True
-                importlib.import_module("dflow_hpc.engines.local.commands")
+                importlib.import_module("dflow_hpc.engines.local.work.commands")
                 gc.freeze()
             sys.stdout.flush()
             pid = os.fork()

@@ -18,11 +18,11 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from dflow_hpc.engines.local import leafrun, staging
-from dflow_hpc.engines.local.environment import expand, variables
-from dflow_hpc.engines.local.leafrun import Leaf
-from dflow_hpc.engines.local.supervisor import Program, Supervisor, execute, find_program
-from dflow_hpc.engines.local.views import View
+from dflow_hpc.engines.local.work import leafrun, staging
+from dflow_hpc.engines.local.work.environment import expand, variables
+from dflow_hpc.engines.local.work.leafrun import Leaf
+from dflow_hpc.engines.local.work.supervisor import Program, Supervisor, execute, find_program
+from dflow_hpc.engines.local.work.views import View
 from dflow_hpc.executors import runtimes
 
 SCRIPT = "/argo/staging/script"

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local.call import Call
-from dflow_hpc.engines.local.errors import Abandoned, HandlerError, HookError, TemplateError
-from dflow_hpc.engines.local.names import Known, add_outputs, last_attempt
-from dflow_hpc.engines.local.slots import Boundary
-from dflow_hpc.engines.local.templates import Scope
+from dflow_hpc.engines.local.interpret.call import Call
+from dflow_hpc.engines.local.interpret.errors import Abandoned, HandlerError, HookError, TemplateError
+from dflow_hpc.engines.local.interpret.names import Known, add_outputs, last_attempt
+from dflow_hpc.engines.local.interpret.slots import Boundary
+from dflow_hpc.engines.local.interpret.templates import Scope
 from dflow_hpc.manifest.view import COMPLETED, Json, Node
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.execute import Executor
+    from dflow_hpc.engines.local.interpret.execute import Executor
 
 
 def exit_hook(step: Json, arguments: Json) -> Json | None:

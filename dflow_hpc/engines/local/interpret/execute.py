@@ -17,17 +17,17 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dflow_hpc.engines.local import dag, leaves, retry, steps
-from dflow_hpc.engines.local.cache import Cache
-from dflow_hpc.engines.local.call import MAX_DEPTH, Call, Work
-from dflow_hpc.engines.local.errors import DepthExceeded, HandlerError, TemplateError
-from dflow_hpc.engines.local.inputs import process, render
-from dflow_hpc.engines.local.locks import Locks
-from dflow_hpc.engines.local.names import Functions, Known
-from dflow_hpc.engines.local.outputs import export
-from dflow_hpc.engines.local.slots import Slots
-from dflow_hpc.engines.local.templates import Template, Templates
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.interpret import dag, leaves, retry, steps
+from dflow_hpc.engines.local.interpret.cache import Cache
+from dflow_hpc.engines.local.interpret.call import MAX_DEPTH, Call, Work
+from dflow_hpc.engines.local.interpret.errors import DepthExceeded, HandlerError, TemplateError
+from dflow_hpc.engines.local.interpret.inputs import process, render
+from dflow_hpc.engines.local.interpret.locks import Locks
+from dflow_hpc.engines.local.interpret.names import Functions, Known
+from dflow_hpc.engines.local.interpret.outputs import export
+from dflow_hpc.engines.local.interpret.slots import Slots
+from dflow_hpc.engines.local.interpret.templates import Template, Templates
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.executors.leaf import LeafHost
 from dflow_hpc.manifest.ids import pod_name
 from dflow_hpc.manifest.view import FULFILLED, UNSUCCESSFUL, Json, Node, annotations_of, named

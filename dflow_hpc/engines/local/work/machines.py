@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.engines.local import leafrun, staging
-from dflow_hpc.engines.local.commands import SCRIPT
-from dflow_hpc.engines.local.environment import expand, variables
-from dflow_hpc.engines.local.leafrun import OP_ANNOTATION, Leaf
-from dflow_hpc.engines.local.leftovers import LEAF_MARK
-from dflow_hpc.engines.local.placement import Place
-from dflow_hpc.engines.local.views import View
+from dflow_hpc.engines.local.work import leafrun, staging
+from dflow_hpc.engines.local.work.commands import SCRIPT
+from dflow_hpc.engines.local.work.environment import expand, variables
+from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
+from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
+from dflow_hpc.engines.local.work.placement import Place
+from dflow_hpc.engines.local.work.views import View
 from dflow_hpc.executors.broker import Broker
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import key_of

@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local import staging
+from dflow_hpc.engines.local.work import staging
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.leafrun import Leaf
+    from dflow_hpc.engines.local.work.leafrun import Leaf
 
 
 def variables(leaf: Leaf, container: dict[str, Any]) -> dict[str, str]:

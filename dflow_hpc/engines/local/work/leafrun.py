@@ -25,8 +25,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dflow_hpc.engines.local import staging
-from dflow_hpc.engines.local.leftovers import LEAF_MARK
+from dflow_hpc.engines.local.work import staging
+from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
 
 RECORD = "exit.json"
 OP_ANNOTATION = "dflow-hpc/op"
@@ -198,7 +198,7 @@ if sys.path[0] == "":
 if package_dir not in sys.path:
     sys.path.append(package_dir)
 import importlib
-importlib.import_module("dflow_hpc.engines.local." + name).enter(*map(int, sys.argv[3:]))
+importlib.import_module("dflow_hpc.engines.local.work." + name).enter(*map(int, sys.argv[3:]))
 """
 """Program of a fresh interpreter: finds this very package, and never a module that lies in the current directory."""
 
@@ -319,14 +319,14 @@ def _run_op(leaf: Leaf) -> dict[str, Any]:
             inputs.stage(artifact, op_path(root, artifact["path"]))
     variables = leaf.environment("main")
     if "env" in leaf.template:
-        from dflow_hpc.engines.local import environment
+        from dflow_hpc.engines.local.work import environment
 
         variables = {**variables, **environment.variables(leaf, {"name": "main", "env": leaf.template["env"]})}
     for name, value in variables.items():
         os.environ[name] = value
     outputs: dict[str, Any] = {}
     if leaf.spec["result"]:
-        from dflow_hpc.engines.local import commands
+        from dflow_hpc.engines.local.work import commands
 
         code, outputs["result"] = commands.run_captured(leaf, lambda: call_op(leaf, record))
     else:
@@ -379,6 +379,6 @@ def call_op(leaf: Leaf, record: dict[str, Any]) -> int:
 
 
 def _run_commands(leaf: Leaf) -> dict[str, Any]:
-    from dflow_hpc.engines.local import commands
+    from dflow_hpc.engines.local.work import commands
 
     return commands.run(leaf)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dflow_hpc.engines.local.errors import TemplateError
-from dflow_hpc.engines.local.names import Known
-from dflow_hpc.engines.local.tree import NodeTree
+from dflow_hpc.engines.local.interpret.errors import TemplateError
+from dflow_hpc.engines.local.interpret.names import Known
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.expr import golang
 from dflow_hpc.manifest.view import Json, named, text_of
 

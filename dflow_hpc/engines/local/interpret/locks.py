@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from dflow_hpc.engines.local.errors import TemplateError
+from dflow_hpc.engines.local.interpret.errors import TemplateError
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import golang
 from dflow_hpc.manifest.view import Json

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dflow_hpc.engines.local.names import Known
-from dflow_hpc.engines.local.slots import Boundary
-from dflow_hpc.engines.local.templates import Scope, Template
+from dflow_hpc.engines.local.interpret.names import Known
+from dflow_hpc.engines.local.interpret.slots import Boundary
+from dflow_hpc.engines.local.interpret.templates import Scope, Template
 from dflow_hpc.manifest.view import Json, Node
 
 MAX_DEPTH = 100

@@ -21,8 +21,8 @@ import posixpath
 import re
 from typing import Any
 
-from dflow_hpc.engines.local import namespaces
-from dflow_hpc.engines.local.staging import StagingError
+from dflow_hpc.engines.local.work import namespaces
+from dflow_hpc.engines.local.work.staging import StagingError
 
 TERMINATION_LOG = "/dev/termination-log"
 _OWN = ("/tmp", "/argo/staging")  # noqa: S108  a private one is the point

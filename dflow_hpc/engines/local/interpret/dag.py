@@ -14,22 +14,22 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local.call import Call, Work
-from dflow_hpc.engines.local.errors import Abandoned, DepthExceeded, HandlerError, HookError, TemplateError
-from dflow_hpc.engines.local.hooks import Watch
-from dflow_hpc.engines.local.inputs import render
-from dflow_hpc.engines.local.loops import expand, runs
-from dflow_hpc.engines.local.names import Known, TaskNames, add_loop, add_node
-from dflow_hpc.engines.local.outputs import export, of_template
-from dflow_hpc.engines.local.slots import Boundary
-from dflow_hpc.engines.local.steps import FAIL_FAST, continues, resolve_step
-from dflow_hpc.engines.local.templates import Entry
+from dflow_hpc.engines.local.interpret.call import Call, Work
+from dflow_hpc.engines.local.interpret.errors import Abandoned, DepthExceeded, HandlerError, HookError, TemplateError
+from dflow_hpc.engines.local.interpret.hooks import Watch
+from dflow_hpc.engines.local.interpret.inputs import render
+from dflow_hpc.engines.local.interpret.loops import expand, runs
+from dflow_hpc.engines.local.interpret.names import Known, TaskNames, add_loop, add_node
+from dflow_hpc.engines.local.interpret.outputs import export, of_template
+from dflow_hpc.engines.local.interpret.slots import Boundary
+from dflow_hpc.engines.local.interpret.steps import FAIL_FAST, continues, resolve_step
+from dflow_hpc.engines.local.interpret.templates import Entry
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import depends
 from dflow_hpc.manifest.view import COMPLETED, UNSUCCESSFUL, Json, Node
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.execute import Executor
+    from dflow_hpc.engines.local.interpret.execute import Executor
 
 
 async def run(executor: Executor, work: Work, node: Node) -> None:

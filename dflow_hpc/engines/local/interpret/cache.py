@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from dflow_hpc.engines.local.errors import TemplateError
+from dflow_hpc.engines.local.interpret.errors import TemplateError
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr import golang
 from dflow_hpc.manifest.view import Json, Node
