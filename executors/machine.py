@@ -12,7 +12,7 @@ with ``extends`` it takes over another profile's values (its own name means the 
     [machine.cpu.resources]        # defaults of each job
     cpus = 1
 
-Not here: talking to schedulers; what a leaf's wish does on the local workers (``engines/local/placement.py``).
+Not here: talking to schedulers; what a leaf's wish does on the local workers (``engines/local/work/placement.py``).
 
 Trap: every key is checked. A misspelled one that was silently dropped would cost a night in a queue.
 """

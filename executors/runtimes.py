@@ -3,7 +3,7 @@
 Podman and Docker keep a container by its name, so one of an earlier life can be removed before it runs again;
 Apptainer runs it as an ordinary process of the user.
 
-Not here: which directory is mounted where (``engines/local/views.py``), and running anything.
+Not here: which directory is mounted where (``engines/local/work/views.py``), and running anything.
 
 Trap: values of variables may be secret, and an argument list is readable by everybody on the machine. Only *names* of
 variables are arguments; their values go through the environment of the runtime's client.
