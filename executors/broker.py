@@ -30,6 +30,7 @@ from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.journal import Journal
+from dflow_hpc.executors.machine import Waits
 from dflow_hpc.executors.records import Leaf
 from dflow_hpc.executors.site import Bounds, Parcel, Refusal, Site
 
@@ -64,7 +65,7 @@ class Broker:
         site: Site,
         journal: Path,
         *,
-        waits: q.Waits | None = None,
+        waits: Waits | None = None,
         max_jobs: int | None = None,
         say: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
@@ -76,7 +77,7 @@ class Broker:
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(journal)
         self.dispatcher = Dispatcher(
-            waits or q.Waits(),
+            waits or Waits(),
             self._journal.records,
             self._journal.append,
             self._journal.flush,

@@ -18,6 +18,7 @@ from dflow_hpc.executors import batches
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.jobs import Act, Job, News, State, apply, tries_again
+from dflow_hpc.executors.machine import Waits
 from dflow_hpc.executors.questions import (
     Cancel,
     Ended,
@@ -30,7 +31,6 @@ from dflow_hpc.executors.questions import (
     Round,
     Started,
     Submit,
-    Waits,
 )
 from dflow_hpc.executors.records import Leaf, Record, fold, note, note_batch, note_delivered, note_taken
 from dflow_hpc.executors.site import (

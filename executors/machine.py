@@ -67,6 +67,34 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """How long to wait for what, in seconds. The defaults are kind to a site; tests shorten them."""
+
+    quiet: float = 0.3
+    """Without a new job before the ones that wait are sent."""
+    longest: float = 2.0
+    """That the oldest of them waits at most."""
+    look_up: float = 90.0
+    """Between two look-ups of a submission that left no trace."""
+    grace: float = 300.0
+    """For which a job may be absent without a marker."""
+    throttled: float = 30.0
+    """Before what the scheduler refused for now goes again."""
+    unreachable: float = 20.0
+    """Before a machine that did not answer is asked again."""
+    again: float = 10.0
+    """Before a question without a clear answer is put again."""
+    fast: float = 2.0
+    """Between two rounds while few jobs live and things happen."""
+    steady: float = 10.0
+    """Between two rounds while many do."""
+    slowest: float = 120.0
+    """Between two rounds while nothing changes; also never more than half of what the scheduler remembers."""
+    login: float = 15.0
+    """Between two logins: more of them looks like an attack to some sites."""
+
+
+@dataclass(frozen=True)
 class Machine:
     """One profile."""
 
@@ -82,6 +110,7 @@ class Machine:
     """Shell lines before each program."""
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
+    waits: Waits = field(default_factory=Waits)
 
     def describe(self) -> str:
         """Return its scheduler and how it is reached, in words."""
@@ -155,7 +184,7 @@ class Machines:
                 f"machine {name!r} was asked for; its profiles extend each other in a ring: {[*line, step]}"
             )
         below, _ = self._merged(base, number + 1 if base == name else 0, [*line, step])
-        for key in ("resources", "limits"):
+        for key in ("resources", "limits", "waits"):
             if isinstance(table.get(key), dict) and isinstance(below.get(key), dict):
                 table[key] = {**below[key], **table[key]}
         return {**below, **table}, where
@@ -187,8 +216,9 @@ def _machine(name: str, table: dict[str, Any], where: str) -> Machine:
     values = dict(table)
     resources = Resources(**_checked(Resources, values.pop("resources", {}), f"{place}, resources"))
     limits = Limits(**_checked(Limits, values.pop("limits", {}), f"{place}, limits"))
-    known = _checked(Machine, values, place, also=("extends", "resources", "limits"), without=("name",))
-    machine = Machine(name=name, resources=resources, limits=limits, **known)
+    waits = Waits(**_checked(Waits, values.pop("waits", {}), f"{place}, waits"))
+    known = _checked(Machine, values, place, also=("extends", "resources", "limits", "waits"), without=("name",))
+    machine = Machine(name=name, resources=resources, limits=limits, waits=waits, **known)
     from dflow_hpc.executors import schedulers  # imports Resources from here
 
     for key, value, choices in (
@@ -214,11 +244,12 @@ def step_resources(defaults: Resources, wished: Mapping[str, Any], what: str) ->
     return dataclasses.replace(defaults, **_checked(Resources, wished, f"{what}, resources"))
 
 
-_TYPES = {
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "str": (str, "a text"),
     "str | None": (str, "a text"),
     "int": (int, "a whole number"),
     "int | None": (int, "a whole number"),
+    "float": ((int, float), "a number of seconds"),
     "tuple[str, ...]": (list, "a list of texts"),
 }
 

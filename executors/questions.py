@@ -1,4 +1,4 @@
-"""What passes between the dispatcher and whoever drives it: waits, questions, events. Plain data."""
+"""What passes between the dispatcher and whoever drives it: questions, events. Plain data."""
 
 from __future__ import annotations
 
@@ -6,29 +6,6 @@ from dataclasses import dataclass
 
 from dflow_hpc.executors.jobs import Job
 from dflow_hpc.executors.site import Batch, Marker
-
-
-@dataclass(frozen=True)
-class Waits:
-    """How long the broker waits, in seconds; tests shorten them."""
-
-    quiet: float = 0.3
-    """Without a new job before the ones that wait are sent."""
-    longest: float = 2.0
-    """That the oldest of them waits at most."""
-    look_up: float = 90.0
-    """Between two look-ups of a submission that left no trace."""
-    grace: float = 300.0
-    """For which a job may be absent without a marker."""
-    throttled: float = 30.0
-    """Before what the scheduler refused for now goes again."""
-    unreachable: float = 20.0
-    """Before a machine that did not answer is asked again."""
-    again: float = 10.0
-    """Before a question without a clear answer is put again."""
-    fast: float = 2.0
-    steady: float = 10.0
-    slowest: float = 120.0
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def list_command() -> None:
 def show_command(name: str) -> None:
     """Print profile NAME with everything that it extends, as TOML."""
     values = dataclasses.asdict(_profile(name))
-    tables = {key: values.pop(key) for key in ("resources", "limits")}
+    tables = {key: values.pop(key) for key in ("resources", "limits", "waits")}
     for title, table in [("", {key: value for key, value in values.items() if key != "name"}), *tables.items()]:
         click.echo(f"[machine.{name}{title and '.' + title}]")
         for key, value in table.items():

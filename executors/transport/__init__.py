@@ -20,8 +20,6 @@ from dflow_hpc.executors.machine import Machine
 
 MAX_CHANNELS = 8
 """Commands at once over one login: sshd's default MaxSessions is 10, and the user may want one as well."""
-LOGIN_PAUSE = 15.0
-"""Seconds between two logins to one machine: more of them looks like an attack to some sites."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,12 @@ def in_posix_shell(command: str) -> str:
     return f"exec /bin/sh -c {shlex.quote(command)}"
 
 
-def open_transport(machine: Machine, *, login_pause: float = LOGIN_PAUSE) -> Transport:
+def open_transport(machine: Machine, *, login_pause: float | None = None) -> Transport:
     """Return the transport of a machine's profile. Nothing is connected yet.
 
     Args:
         machine: The profile. Without ``transport``: paramiko where it names a host, else local.
-        login_pause: Seconds between two logins.
+        login_pause: Seconds between two logins; None: as the profile says.
 
     Raises:
         ConfigError: The profile asks for SSH and names no host.
@@ -97,6 +95,7 @@ def open_transport(machine: Machine, *, login_pause: float = LOGIN_PAUSE) -> Tra
         raise ConfigError(
             f"machine {machine.name!r} has transport = {kind!r} and no host. Give it host = an OpenSSH alias or a name."
         )
+    login_pause = machine.waits.login if login_pause is None else login_pause
     if kind == "openssh":
         from dflow_hpc.executors.transport.openssh import OpenSSHTransport
 

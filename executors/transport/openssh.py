@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
-from dflow_hpc.executors.transport import LOGIN_PAUSE, MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
+from dflow_hpc.executors.transport import MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
 from dflow_hpc.executors.transport.logins import LoginGate, turns_file
 from dflow_hpc.executors.transport.sshconfig import HostConfig, config_words, host_config
 
@@ -33,7 +33,7 @@ class OpenSSHTransport:
         login_pause: Seconds between two logins.
     """
 
-    def __init__(self, host: str, ssh_config: str | None = None, *, login_pause: float = LOGIN_PAUSE):
+    def __init__(self, host: str, ssh_config: str | None = None, *, login_pause: float):
         self.logins = self.commands = self.sent = self.received = 0
         self._host = host
         self._ssh_config = ssh_config

@@ -29,7 +29,7 @@ import paramiko
 from paramiko.auth_strategy import AuthFailure, AuthSource, AuthStrategy, InMemoryPrivateKey, NoneAuth
 
 from dflow_hpc.errors import ConfigError, HostUnreachable
-from dflow_hpc.executors.transport import LOGIN_PAUSE, MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
+from dflow_hpc.executors.transport import MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
 from dflow_hpc.executors.transport.logins import LoginGate, turns_file
 from dflow_hpc.executors.transport.sshconfig import HostConfig, host_config, own_known_hosts
 
@@ -51,7 +51,7 @@ class ParamikoTransport:
         login_pause: Seconds between two logins.
     """
 
-    def __init__(self, host: str, ssh_config: str | None = None, *, login_pause: float = LOGIN_PAUSE):
+    def __init__(self, host: str, ssh_config: str | None = None, *, login_pause: float):
         self.logins = self.commands = self.sent = self.received = 0
         self._host = host
         self._ssh_config = ssh_config

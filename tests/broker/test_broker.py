@@ -11,8 +11,7 @@ from dflow_hpc.executors.broker import Broker
 from dflow_hpc.executors.explain import explain
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import State
-from dflow_hpc.executors.machine import Resources
-from dflow_hpc.executors.questions import Waits
+from dflow_hpc.executors.machine import Resources, Waits
 
 QUICK = Waits(quiet=0.0, longest=0.0, look_up=0.05, grace=0.1, throttled=0.05, unreachable=0.05, again=0.02, fast=0.02)
 

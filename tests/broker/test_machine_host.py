@@ -10,8 +10,7 @@ from dflow_hpc.engines.local.work import machines, placement
 from dflow_hpc.engines.local.work.workers import LocalLeafHost, read_record
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest
-from dflow_hpc.executors.machine import Machine
-from dflow_hpc.executors.questions import Waits
+from dflow_hpc.executors.machine import Machine, Waits
 from dflow_hpc.storage.local import LocalStore
 from tests.broker.direct import DirectSite
 
@@ -75,12 +74,11 @@ def far(tmp_path, monkeypatch):
     code.mkdir(parents=True)
     (code / "ops.py").write_text(OPS)
     (run_dir / "code" / "bundle.json").write_text(json.dumps({"files": {}, "python": "3.11", "script": "ops.py"}))
-    placement.keep(run_dir, {"far": dataclasses.asdict(Machine("far", "slurm", host="h", setup=("true",)))})
+    profile = Machine("far", "slurm", host="h", setup=("true",), waits=QUICK)
+    placement.keep(run_dir, {"far": dataclasses.asdict(profile)})
     site = DirectSite(tmp_path / "there")
     made = machines.MachineHost.__init__
-    monkeypatch.setattr(
-        machines.MachineHost, "__init__", lambda self, *given: made(self, *given, site=site, waits=QUICK)
-    )
+    monkeypatch.setattr(machines.MachineHost, "__init__", lambda self, *given: made(self, *given, site=site))
     return Far(run_dir, site)
 
 

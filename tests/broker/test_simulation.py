@@ -13,7 +13,7 @@ from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors import questions as q
 from dflow_hpc.executors.dispatcher import Dispatcher
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.machine import Resources, Waits
 from dflow_hpc.executors.site import Parcel
 from tests.broker.world import World, open_states
 
@@ -37,7 +37,7 @@ class Client:
         self.unwritten = []
         self.in_flight = []
         self.dispatcher = Dispatcher(
-            q.Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_jobs=5, max_array=3
+            Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_jobs=5, max_array=3
         )
         for key in self.keys:
             if key in self.results:

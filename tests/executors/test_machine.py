@@ -5,7 +5,7 @@ import pytest
 from dflow_hpc.config import user_config_dir
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Limits, Machines, Resources, machine_files, step_resources
+from dflow_hpc.executors.machine import Limits, Machines, Resources, Waits, machine_files, step_resources
 
 CPU = """
 [machine.cpu]
@@ -18,6 +18,9 @@ memory = "256MB"
 extra = ["--constraint=ib"]
 [machine.cpu.limits]
 max_jobs = 500
+[machine.cpu.waits]
+look_up = 30
+fast = 0.5
 """
 
 
@@ -46,6 +49,7 @@ def test_a_profile_with_everything(machines):
     assert (machine.scheduler, machine.host, machine.setup) == ("slurm", "cpu-login", ("module load python/3.11",))
     assert machine.resources == Resources(queue="cpu", memory="256MB", extra=("--constraint=ib",))
     assert machine.limits == Limits(max_jobs=500)
+    assert machine.waits == Waits(look_up=30, fast=0.5)
 
 
 def test_extends_takes_values_over_and_merges_resources(machines):
@@ -87,6 +91,7 @@ def test_files_in_their_order(tmp_path, monkeypatch):
         ("[machine.cpu]\nhots = 'x'", "machine 'cpu': 'hots' is no known key; known are extends, host, "),
         ("[machine.cpu.resources]\ncpu = 1", "resources: 'cpu' is no known key; known are account, cpus, "),
         ("[machine.cpu.limits]\njobs = 1", "limits: 'jobs' is no known key; known are max_jobs"),
+        ("[machine.cpu.waits]\ngrace = '5m'", "waits: grace must be a number of seconds; found '5m'"),
         ("[machine.cpu.resources]\ncpus = '4'", "resources: cpus must be a whole number; found '4'"),
         ("[machine.cpu.resources]\ncpus = true", "resources: cpus must be a whole number; found True"),
         ("[machine.cpu]\nsetup = 'module load x'", "setup must be a list of texts; found 'module load x'"),

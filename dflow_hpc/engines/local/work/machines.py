@@ -33,7 +33,7 @@ from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import key_of
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.machine import Machine
-from dflow_hpc.executors.questions import Ended, Waits
+from dflow_hpc.executors.questions import Ended
 from dflow_hpc.executors.site import Marker, Parcel, Site
 from dflow_hpc.manifest.view import annotations_of
 
@@ -62,7 +62,6 @@ class MachineHost:
         settings: What the run's leaves share; see ``LocalLeafHost``.
         say: Called with what belongs to no leaf.
         site: The machine; None opens the one of the profile.
-        waits: How long to wait for what; None is the usual.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class MachineHost:
         say: Callable[[str], None],
         *,
         site: Site | None = None,
-        waits: Waits | None = None,
     ):
         if site is None:
             from dflow_hpc.executors.remote import RemoteSite
@@ -86,7 +84,7 @@ class MachineHost:
             machine.name,
             site,
             run_dir / ".machines" / f"{machine.name}.jsonl",
-            waits=waits,
+            waits=machine.waits,
             max_jobs=machine.limits.max_jobs,
             say=say,
         )
