@@ -30,22 +30,19 @@ def ready_at(waiting: Sequence[Job], quiet: float, longest: float) -> float | No
     return min(max(since) + quiet, min(since) + longest)
 
 
-def group(
-    waiting: Sequence[Job], parcels: Mapping[str, Parcel], room: int | None, most: int, now: float
-) -> list[Batch]:
+def group(waiting: Sequence[Job], parcels: Mapping[str, Parcel], most: int, now: float) -> list[Batch]:
     """Return the batches in which jobs go, in the order in which they came.
 
     Args:
-        waiting: Jobs in our own queue.
+        waiting: Jobs in our own queue that may go now.
         parcels: What their leaves take along, by key.
-        room: Jobs that the machine may get now; None is no limit.
         most: Members of one array.
         now: Seconds since the epoch.
     """
     shapes: dict[tuple[object, ...], list[Job]] = {}
-    for job in waiting[:room]:
+    for job in waiting:
         parcel = parcels[job.key]
-        shapes.setdefault((parcel.name, parcel.resources), []).append(job)
+        shapes.setdefault((parcel.machine.name, parcel.name, parcel.resources), []).append(job)
     return [
         _batch(members[start : start + most], parcels, now)
         for members in shapes.values()
@@ -58,7 +55,15 @@ def _batch(members: Sequence[Job], parcels: Mapping[str, Parcel], now: float) ->
     first = parcels[members[0].key]
     # The time makes it new when the same jobs go again: another directory, another lock, another name to look up.
     digest = hashlib.sha256(repr((tokens, now)).encode()).digest()
-    return Batch("b" + base64.b32encode(digest)[:25].decode().lower(), tokens, now, first.name, first.comment)
+    return Batch(
+        id="b" + base64.b32encode(digest)[:25].decode().lower(),
+        tokens=tokens,
+        at=now,
+        step=first.name,
+        comment=first.comment,
+        machine=first.machine.name,
+        resources=first.resources,
+    )
 
 
 class Rhythm:

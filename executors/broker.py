@@ -1,8 +1,8 @@
-"""The broker of one machine: it puts the dispatcher's questions to the site in threads, and brings back the answers.
+"""The broker of one account: it puts the dispatcher's questions to the site in threads, and brings back the answers.
 
-One a run and machine. ``run`` awaits one leaf; the rest is one loop: ask the dispatcher what is due, put each question
-in a thread, sleep until an answer, a new leaf or the time comes. The journal lies in the run's directory: a broker
-made on a journal of a dead one joins the jobs that live.
+One a run and account, however many profiles name it. ``run`` awaits one leaf; the rest is one loop: ask the dispatcher
+what is due, put each question in a thread, sleep until an answer, a new leaf or the time comes. The journal lies in the
+run's directory: a broker made on a journal of a dead one joins the jobs that live.
 
 Not here: what to ask and what it means (``dispatcher.py``), how (``remote.py``), what a leaf is (the engine's).
 
@@ -47,14 +47,13 @@ class _Waiter:
 
 
 class Broker:
-    """Runs leaves as jobs of one machine.
+    """Runs leaves as jobs of one account.
 
     Args:
-        name: The machine's, for messages.
+        name: The machine's, for messages; it grows with the profiles that come.
         site: The machine.
         journal: Its journal; made when it is not there.
         waits: How long to wait for what.
-        max_jobs: Jobs that the machine may have at once.
         say: Called with what the user should know and belongs to no leaf.
         clock: The time, in seconds since the epoch.
     """
@@ -66,7 +65,6 @@ class Broker:
         journal: Path,
         *,
         waits: Waits | None = None,
-        max_jobs: int | None = None,
         say: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
     ):
@@ -82,7 +80,6 @@ class Broker:
             self._journal.append,
             self._journal.flush,
             clock(),
-            max_jobs=max_jobs,
             jitter=random.random,
         )
         self._journal.records.clear()

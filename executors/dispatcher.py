@@ -1,6 +1,6 @@
 """What to ask a machine next, and what its answers mean: the broker's decisions, without any doing.
 
-``Dispatcher`` holds the jobs of one machine. Whoever drives it (``broker.py``; a simulation in the tests) asks
+``Dispatcher`` holds the jobs of one account. Whoever drives it (``broker.py``; a simulation in the tests) asks
 ``next`` for questions, puts them to a ``Site``, brings back ``answered`` or ``unreachable``, and takes ``events``.
 The time is an argument everywhere.
 
@@ -12,6 +12,7 @@ Trap: a round tells of a job's absence only if the job was accepted before the r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from dflow_hpc.executors import batches
@@ -57,7 +58,7 @@ _FETCHES = 5
 
 
 class Dispatcher:
-    """The jobs of one machine.
+    """The jobs of one account on a machine.
 
     Args:
         waits: How long to wait for what.
@@ -65,7 +66,6 @@ class Dispatcher:
         append: Takes each new record.
         commit: Brings the records to where they survive this process; returns whether that worked.
         now: Seconds since the epoch.
-        max_jobs: Jobs that the machine may have at once.
         max_array: Members of one array; None asks the machine first.
         jitter: Returns a number in [0, 1).
     """
@@ -78,14 +78,12 @@ class Dispatcher:
         commit: Callable[[], bool],
         now: float,
         *,
-        max_jobs: int | None = None,
         max_array: int | None = None,
         jitter: Callable[[], float] | None = None,
     ):
         self._waits = waits
         self._append = append
         self._commit = commit
-        self.max_jobs = max_jobs
         self.max_array = max_array
         self.rhythm = batches.Rhythm(waits.fast, waits.steady, waits.slowest, jitter)
         self._jobs: dict[str, Job] = {}
@@ -169,8 +167,8 @@ class Dispatcher:
         if self.max_array is None:
             return None if Learn in self._asked or not self._jobs else max(now, self._resume_at)
         times = []
-        if Submit not in self._asked and self._room() != 0:
-            ready = batches.ready_at(self._waiting(), self._waits.quiet, self._waits.longest)
+        if Submit not in self._asked:
+            ready = batches.ready_at(self._fitting(), self._waits.quiet, self._waits.longest)
             times += [] if ready is None else [max(ready, self._not_before.get(Submit, 0.0))]
         for kind, due in ((LookUp, self._look_ups), (Cancel, self._cancels), (Fetch, self._fetches)):
             if due and kind not in self._asked:
@@ -191,21 +189,26 @@ class Dispatcher:
             return self._waits.throttled
         return self._waits.look_up if job.state is State.UNSEEN and job.batch not in self._look_ups else None
 
-    def _waiting(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.state is State.NEW and self._parcel(job) is not None]
-
-    def _room(self) -> int | None:
-        if self.max_jobs is None:
-            return None
-        return max(0, self.max_jobs - sum(job.state in _AWAITED for job in self._jobs.values()))
+    def _fitting(self) -> list[Job]:
+        """Return those in our own queue that the limits of their profiles let go now."""
+        there = Counter(self.batches[job.batch].machine for job in self._jobs.values() if job.state in _AWAITED)
+        found = []
+        for job in self._jobs.values():
+            parcel = self._parcel(job) if job.state is State.NEW else None
+            if parcel is not None:
+                most = parcel.machine.limits.max_jobs
+                if most is None or there[parcel.machine.name] < most:
+                    there[parcel.machine.name] += 1
+                    found.append(job)
+        return found
 
     def _submission(self, now: float) -> Submit | None:
-        waiting = self._waiting()
+        waiting = self._fitting()
         ready = batches.ready_at(waiting, self._waits.quiet, self._waits.longest)
-        if ready is None or now < ready or self._room() == 0:
+        if ready is None or now < ready:
             return None
         parcels = {job.key: parcel for job in waiting if (parcel := self._parcel(job)) is not None}
-        made = batches.group(waiting, parcels, self._room(), self.max_array or 1, now)
+        made = batches.group(waiting, parcels, self.max_array or 1, now)
         for batch in made:
             self.batches[batch.id] = batch
             self._append(note_batch(batch))

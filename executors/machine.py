@@ -112,6 +112,11 @@ class Machine:
     limits: Limits = field(default_factory=Limits)
     waits: Waits = field(default_factory=Waits)
 
+    @property
+    def account(self) -> tuple[str | None, ...]:
+        """What profiles of one account have in common: they share a login, the look at its queue, and a journal."""
+        return (self.scheduler, self.host, self.ssh_config, self.transport, self.root)
+
     def describe(self) -> str:
         """Return its scheduler and how it is reached, in words."""
         return self.scheduler + (f" over SSH (host {self.host!r})" if self.host else " on this host")
@@ -242,6 +247,12 @@ def step_resources(defaults: Resources, wished: Mapping[str, Any], what: str) ->
         ConfigError: A name is unknown, or a value of the wrong type.
     """
     return dataclasses.replace(defaults, **_checked(Resources, wished, f"{what}, resources"))
+
+
+def resources_from(kept: Mapping[str, Any]) -> Resources:
+    """Return resources from what JSON has kept of ``dataclasses.asdict``; what it does not name has its default."""
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()}
+    return Resources(**values)
 
 
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {

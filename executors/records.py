@@ -12,6 +12,7 @@ from typing import Any
 
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import Job, State
+from dflow_hpc.executors.machine import Resources, resources_from
 from dflow_hpc.executors.site import Batch, Parcel
 
 Record = dict[str, Any]
@@ -52,7 +53,9 @@ def note(job: Job) -> Record:
 
 def note_batch(batch: Batch) -> Record:
     """Return the record of a batch that is going to be sent."""
-    return {"batch": dataclasses.asdict(batch)}
+    resources = dataclasses.asdict(batch.resources)
+    told = {key: value for key, value in resources.items() if value != getattr(Resources, key)}
+    return {"batch": {**dataclasses.asdict(batch), "resources": told}}
 
 
 def note_taken(batch: str, id: str) -> Record:
@@ -78,7 +81,8 @@ def fold(records: Iterable[Record]) -> Known:
                 jobs.append(job)
         elif "batch" in record:
             fields = record["batch"]
-            known.batches[fields["id"]] = Batch(**{**fields, "tokens": tuple(fields["tokens"])})
+            more = {"tokens": tuple(fields["tokens"]), "resources": resources_from(fields["resources"])}
+            known.batches[fields["id"]] = Batch(**{**fields, **more})
         elif "taken" in record:
             known.ids[record["taken"]] = record["id"]
         elif "delivered" in record:

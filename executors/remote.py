@@ -23,7 +23,7 @@ from typing import TypeVar
 from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors import schedulers
 from dflow_hpc.executors.faults import fault
-from dflow_hpc.executors.machine import Machine, Resources
+from dflow_hpc.executors.machine import Machine
 from dflow_hpc.executors.protocol import Cargo, Frame, ProtocolError, Questions, Scripts, leaf_files, unpack
 from dflow_hpc.executors.schedulers import JobScript, JobState, Phase, SchedulerSilent
 from dflow_hpc.executors.site import (
@@ -47,7 +47,7 @@ _MARKER = "exit.json"
 
 
 class RemoteSite:
-    """A machine of a profile.
+    """A machine of a profile, and of all others of its account.
 
     Args:
         machine: The profile.
@@ -60,8 +60,6 @@ class RemoteSite:
         self.transport = transport or open_transport(machine)
         self._scripts = Scripts(self.transport, machine.root)
         self._forget: set[str] = set()
-        self._resources: dict[str, Resources] = {}
-        """Of batches, where known: a look-up needs to know where a job went."""
         self._code: dict[Path, str] = {}
         self._lock = threading.Lock()
         self._facts: schedulers.Facts | None = None
@@ -90,10 +88,9 @@ class RemoteSite:
         """Bring what the batches need and submit each once; see ``Site``."""
         cargo, codes = Cargo(), set[str]()
         for batch in batches:
-            self._resources[batch.id] = parcels[batch.tokens[0]].resources
             for token in batch.tokens:
                 self._pack_leaf(cargo, token, parcels[token], codes)
-            script = self._job(batch, parcels[batch.tokens[0]])
+            script = self._job(batch)
             self._scripts.add_batch(cargo, batch.id, script, self._scheduler.submit("job.sh"), batch.tokens)
         fault("remote.submit.packed")
         with _troubles():
@@ -109,7 +106,7 @@ class RemoteSite:
                 self._scripts.add_code(cargo, sha, parcel.code)
                 codes.add(sha)
         there = self._scripts.leaf_directory(token)
-        files = leaf_files(parcel.spec, here=parcel.root, there=there, code=code, setup=self._machine.setup)
+        files = leaf_files(parcel.spec, here=parcel.root, there=there, code=code, setup=parcel.machine.setup)
         self._scripts.add_leaf(cargo, token, files, parcel.root)
 
     def _hash(self, code: Path) -> str:
@@ -122,12 +119,12 @@ class RemoteSite:
             self._code[code] = digest.hexdigest()
         return self._code[code]
 
-    def _job(self, batch: Batch, parcel: Parcel) -> str:
+    def _job(self, batch: Batch) -> str:
         job = JobScript(
             name=batch.name,
             comment=batch.comment,
             directory=self._scripts.batch_directory(batch.id),
-            resources=parcel.resources,
+            resources=batch.resources,
             body=self._scripts.body(batch.id),
             members=len(batch.tokens),
         )
@@ -152,8 +149,7 @@ class RemoteSite:
         commands: dict[str, str] = {}
         names: dict[str, list[str]] = {}
         for number, batch in enumerate(batches):
-            resources = self._resources.get(batch.id, self._machine.resources)
-            for part, command in enumerate(self._scheduler.lookup(batch.name, batch.at, resources)):
+            for part, command in enumerate(self._scheduler.lookup(batch.name, batch.at, batch.resources)):
                 name = f"lookup{number}x{part}"
                 commands[name] = command
                 names.setdefault(batch.id, []).append(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.machine import Machine, Resources
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Parcel:
     """The leaf's directory here: its ``inputs`` go there, its ``outputs`` come back into it."""
     code: Path | None = None
     """The bundle, a zip, of a Python OP."""
+    machine: Machine = field(default_factory=lambda: Machine(""))
+    """Its profile: several of one account go to one ``Site``."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Batch:
     """When it was made, in seconds since the epoch: a look-up in accounting starts a little earlier."""
     step: str = ""
     comment: str = ""
+    machine: str = ""
+    """The profile's name."""
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def name(self) -> str:

@@ -77,8 +77,8 @@ def far(tmp_path, monkeypatch):
     profile = Machine("far", "slurm", host="h", setup=("true",), waits=QUICK)
     placement.keep(run_dir, {"far": dataclasses.asdict(profile)})
     site = DirectSite(tmp_path / "there")
-    made = machines.MachineHost.__init__
-    monkeypatch.setattr(machines.MachineHost, "__init__", lambda self, *given: made(self, *given, site=site))
+    made = machines.Machines.__init__
+    monkeypatch.setattr(machines.Machines, "__init__", lambda self, *given: made(self, *given, site=lambda _: site))
     return Far(run_dir, site)
 
 

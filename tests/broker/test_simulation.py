@@ -13,12 +13,13 @@ from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors import questions as q
 from dflow_hpc.executors.dispatcher import Dispatcher
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources, Waits
+from dflow_hpc.executors.machine import Limits, Machine, Resources, Waits
 from dflow_hpc.executors.site import Parcel
 from tests.broker.world import World, open_states
 
 CALM_AFTER = 4_000.0
 DAY = 40_000.0
+MACHINE = Machine("m", limits=Limits(max_jobs=5))
 
 
 class Client:
@@ -37,7 +38,7 @@ class Client:
         self.unwritten = []
         self.in_flight = []
         self.dispatcher = Dispatcher(
-            Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_jobs=5, max_array=3
+            Waits(), list(self.disk), self.unwritten.append, self.commit, self.world.now, max_array=3
         )
         for key in self.keys:
             if key in self.results:
@@ -117,7 +118,7 @@ class Client:
 
 
 def parcel(key):
-    return Parcel(key, "step", "wf/step", Resources(), {}, Path("/nowhere"))
+    return Parcel(key, "step", "wf/step", Resources(), {}, Path("/nowhere"), machine=MACHINE)
 
 
 def live_through(random, leaves, accounting):

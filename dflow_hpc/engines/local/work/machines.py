@@ -1,7 +1,7 @@
 """Leaves that are placed on a machine: inputs out of the run's store, a job there, outputs back into the store.
 
-``MachineHost`` is to the engine what the local workers are: a leaf in, an outcome out, with a leaf directory that looks
-the same. The machine itself is the broker's (``executors/broker.py``).
+``Machines`` has a ``MachineHost`` for each profile, which is to the engine what the local workers are: a leaf in, an
+outcome out, with a leaf directory that looks the same. The machine itself is the broker's (``executors/broker.py``).
 
 Not here: when and how a job is submitted, watched and cancelled; which machine (``placement.py``).
 
@@ -12,6 +12,7 @@ so that directory's path must not be a part of anything else that such a text sa
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from dflow_hpc.executors.jobs import key_of
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.machine import Machine
 from dflow_hpc.executors.questions import Ended
+from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.site import Marker, Parcel, Site
 from dflow_hpc.manifest.view import annotations_of
 
@@ -53,41 +55,75 @@ class _Packed:
     """Where a literal path of the template lies here."""
 
 
-class MachineHost:
-    """Runs leaves on one machine.
+class Machines:
+    """The machines of a session: profiles of one account share a broker, and so a login.
 
     Args:
-        machine: Its profile.
         run_dir: The run's directory.
         settings: What the run's leaves share; see ``LocalLeafHost``.
         say: Called with what belongs to no leaf.
-        site: The machine; None opens the one of the profile.
+        site: Opens the machine of a profile.
     """
 
     def __init__(
         self,
-        machine: Machine,
         run_dir: Path,
         settings: dict[str, Any],
         say: Callable[[str], None],
         *,
-        site: Site | None = None,
+        site: Callable[[Machine], Site] | None = None,
     ):
-        if site is None:
-            from dflow_hpc.executors.remote import RemoteSite
+        self._run_dir = run_dir
+        self._settings = settings
+        self._say = say
+        self._site = site or RemoteSite
+        self._brokers: dict[tuple[str | None, ...], Broker] = {}
+        self._hosts: dict[str, MachineHost] = {}
 
-            site = RemoteSite(machine)
+    def of(self, machine: Machine) -> MachineHost:
+        """Return the host of leaves that are placed on a profile."""
+        if machine.name not in self._hosts:
+            broker = self._brokers.get(machine.account)
+            if broker is None:
+                journal = journal_of(self._run_dir, machine)
+                broker = Broker(machine.name, self._site(machine), journal, waits=machine.waits, say=self._say)
+                self._brokers[machine.account] = broker
+            else:
+                broker.name += f", {machine.name}"
+            self._hosts[machine.name] = MachineHost(machine, broker, self._settings)
+        return self._hosts[machine.name]
+
+    def leave(self) -> None:
+        """Let the jobs live on when the session breaks off."""
+        for broker in self._brokers.values():
+            broker.leave()
+
+    async def close(self) -> None:
+        """Give the machines up. Cancel what awaits ``MachineHost.run`` first."""
+        for broker in self._brokers.values():
+            await broker.close()
+
+
+def journal_of(run_dir: Path, machine: Machine) -> Path:
+    """Return the journal of a profile's account in a run."""
+    digest = hashlib.sha256(repr(machine.account).encode()).hexdigest()[:8]
+    return run_dir / ".machines" / f"{re.sub(r'[^A-Za-z0-9.-]', '-', machine.host or 'here')}-{digest}.jsonl"
+
+
+class MachineHost:
+    """Runs the leaves that are placed on one profile.
+
+    Args:
+        machine: The profile.
+        broker: Its account's.
+        settings: What the run's leaves share; see ``LocalLeafHost``.
+    """
+
+    def __init__(self, machine: Machine, broker: Broker, settings: dict[str, Any]):
         self._machine = machine
         self._settings = settings
         self._code = Path(settings["code_dir"]) if settings["code_dir"] else None
-        self.broker = Broker(
-            machine.name,
-            site,
-            run_dir / ".machines" / f"{machine.name}.jsonl",
-            waits=machine.waits,
-            max_jobs=machine.limits.max_jobs,
-            say=say,
-        )
+        self.broker = broker
 
     async def run(self, request: LeafRequest, spec: dict[str, Any], place: Place) -> dict[str, Any]:
         """Run one leaf to its end and return its record, which is written; see ``LeafHost``.
@@ -160,6 +196,7 @@ class MachineHost:
             spec=program,
             root=Path(root),
             code=self._code if "record" in program else None,
+            machine=self._machine,
         )
         return _Packed(leaf, parcel, real)
 
@@ -258,14 +295,6 @@ class MachineHost:
             FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
         }.get(failure, ("Error", f"{where}: {job.reason or job.word or failure.value}"))
         return {"phase": phase, "message": message, "failure": failure.value}
-
-    def leave(self) -> None:
-        """Let the jobs live on when the session breaks off."""
-        self.broker.leave()
-
-    async def close(self) -> None:
-        """Give the machine up. Cancel what awaits ``run`` first."""
-        await self.broker.close()
 
 
 class _Deadline:

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Limits, Machine, Machines, Resources, Waits, machine_files, step_resources
+from dflow_hpc.executors.machine import (
+    Limits,
+    Machine,
+    Machines,
+    Resources,
+    Waits,
+    machine_files,
+    resources_from,
+    step_resources,
+)
 
 MACHINE_ANNOTATION = "dflow-hpc/machine"
 RESOURCES_ANNOTATION = "dflow-hpc/resources"
@@ -127,6 +136,6 @@ def _is_here(machine: Machine) -> bool:
 
 def _machine(kept: dict[str, Any]) -> Machine:
     """Return a profile from the form in which ``keep`` left it."""
-    resources = Resources(**{**kept["resources"], "extra": tuple(kept["resources"]["extra"])})
-    parts = {"resources": resources, "limits": Limits(**kept["limits"]), "waits": Waits(**kept["waits"])}
+    resources, limits = resources_from(kept["resources"]), Limits(**kept["limits"])
+    parts = {"resources": resources, "limits": limits, "waits": Waits(**kept["waits"])}
     return Machine(**{**kept, "setup": tuple(kept["setup"]), **parts})

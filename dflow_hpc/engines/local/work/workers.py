@@ -35,7 +35,7 @@ from dflow_hpc.executors.leaf import LeafRequest, Outcome
 from dflow_hpc.executors.machine import Machine
 
 if TYPE_CHECKING:
-    from dflow_hpc.engines.local.work.machines import MachineHost
+    from dflow_hpc.engines.local.work.machines import MachineHost, Machines
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL. Argo gives 30; on one machine nobody waits for a network."""
@@ -127,7 +127,7 @@ class LocalLeafHost:
             "keep": [str(self._run_dir), self._package_dir, sys.prefix, sys.base_prefix, store["workdir"]],
         }
         self._placements = placement.Placements(self._settings["workers"], self._run_dir)
-        self._machines: dict[str, MachineHost] = {}
+        self._machines: Machines | None = None
         self._say = say or self.notices.append
         self._directories: dict[str, str] = {}
         self._keys: dict[str, str] = {}
@@ -290,17 +290,17 @@ class LocalLeafHost:
             self._progress.forget(request.node_id)
 
     def _machine(self, machine: Machine) -> MachineHost:
-        if machine.name not in self._machines:
+        if self._machines is None:
             # Loaded where a machine is used only: what talks to machines is much.
-            from dflow_hpc.engines.local.work.machines import MachineHost
+            from dflow_hpc.engines.local.work.machines import Machines
 
-            self._machines[machine.name] = MachineHost(machine, self._run_dir, self._settings, self._say)
-        return self._machines[machine.name]
+            self._machines = Machines(self._run_dir, self._settings, self._say)
+        return self._machines.of(machine)
 
     def leave(self) -> None:
         """Let the jobs on machines live on when what awaits ``run`` is cancelled: the session breaks off."""
-        for machine in self._machines.values():
-            machine.leave()
+        if self._machines is not None:
+            self._machines.leave()
 
     def _watch_time(self, running: _Running) -> None:
         if running.timer is not None:
@@ -379,8 +379,8 @@ class LocalLeafHost:
         """End all leaves that still run, and the zygote. Cancel what awaits ``run`` first."""
         self._closing = True
         self._progress.close()
-        for machine in self._machines.values():
-            await machine.close()
+        if self._machines is not None:
+            await self._machines.close()
         if self._zygote is None:
             return
         if self._pidfd >= 0:

@@ -1,0 +1,52 @@
+"""Profiles of one account: one broker, one login, one look at the queue; limits stay each profile's own."""
+
+from pathlib import Path
+
+from dflow_hpc.engines.local.work.machines import Machines
+from dflow_hpc.executors import questions as q
+from dflow_hpc.executors.dispatcher import Dispatcher
+from dflow_hpc.executors.machine import Limits, Machine, Resources, Waits
+from dflow_hpc.executors.records import fold
+from dflow_hpc.executors.site import Parcel, Taken
+from tests.broker.direct import DirectSite
+
+WAITS = Waits(quiet=0.0, longest=0.0)
+
+
+def parcel(key, machine, **resources):
+    return Parcel(key, "step", "wf/step", Resources(**resources), {}, Path("/nowhere"), machine=machine)
+
+
+def test_profiles_of_one_account_share_a_broker_and_others_do_not(tmp_path):
+    opened = []
+
+    def site(machine):
+        opened.append(machine.name)
+        return DirectSite(tmp_path)
+
+    machines = Machines(tmp_path, {"code_dir": None}, lambda _: None, site=site)
+    cpu = machines.of(Machine("cpu", "slurm", host="login"))
+    gpu = machines.of(Machine("gpu", "slurm", host="login", setup=("module load cuda",), resources=Resources(gpus=1)))
+    other = machines.of(Machine("other", "slurm", host="login", root="/elsewhere"))
+    assert cpu.broker is gpu.broker is not other.broker
+    assert cpu.broker.name == "cpu, gpu"
+    assert opened == ["cpu", "other"]
+    assert len(list((tmp_path / ".machines").glob("login-*.jsonl"))) == 2
+
+
+def test_each_profile_has_its_own_limit_and_its_own_arrays():
+    records = []
+    dispatcher = Dispatcher(WAITS, [], records.append, lambda: True, 0.0, max_array=10)
+    few, many = Machine("few", limits=Limits(max_jobs=2)), Machine("many")
+    for number in range(4):
+        dispatcher.want(parcel(f"f{number}", few), 0.0)
+        dispatcher.want(parcel(f"m{number}", many, memory="1GB"), 0.0)
+    [submit] = [question for question in dispatcher.next(0.0) if isinstance(question, q.Submit)]
+    assert sorted((batch.machine, len(batch.tokens)) for batch in submit.batches) == [("few", 2), ("many", 4)]
+    dispatcher.submitted(submit, {batch.id: Taken(batch.machine) for batch in submit.batches}, 1.0)
+    assert not [question for question in dispatcher.next(1.0) if isinstance(question, q.Submit)]
+    known = fold(records)  # another life knows where a job went
+    assert {batch.resources.memory for batch in known.batches.values() if batch.machine == "many"} == {"1GB"}
+    again = Dispatcher(WAITS, records, records.append, lambda: True, 2.0, max_array=10)
+    again.want(parcel("f3", few), 2.0)
+    assert not [question for question in again.next(2.0) if isinstance(question, q.Submit)]
