@@ -71,6 +71,9 @@ SETTINGS: Mapping[str, Setting] = {
     "debug_failfast": Setting(False, boolize, "stop a local run at the first failed step"),
     "debug_s3": Setting(False, boolize, "local runs keep their artifacts in S3"),
     "runtime": Setting(None, nullable, "how containers of foreign manifests run: host, podman, docker, apptainer"),
+    "place": Setting(
+        [], lambda text: text.split(";"), "steps to run elsewhere, as STEP=MACHINE;..., STEP=local is here"
+    ),
     "isolation": Setting("fork", str, "how a Python OP's process is made: fork (from a zygote) or spawn"),
     "bundle_max_file": Setting(4 << 20, int, "data files beside the author's code above this size (bytes) stay behind"),
 }

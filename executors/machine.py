@@ -20,6 +20,7 @@ Trap: every key is checked. A misspelled one that was silently dropped would cos
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -154,7 +155,10 @@ class Machines:
 
     def __init__(self, files: list[Path]):
         self._files = files
-        self._layers = [_read(path) for path in files]
+        read = [_read(path) for path in files]
+        self._layers = [machines for machines, _ in read]
+        self.places = [rule for _, places in reversed(read) for rule in places.items()]
+        """Pairs of a pattern of steps and a machine's name, the weakest first; see ``placing.py``."""
 
     @property
     def names(self) -> list[str]:
@@ -168,7 +172,7 @@ class Machines:
             ConfigError: There is none of that name, or a value of it is wrong.
         """
         table, where = self._merged(name, 0, [])
-        return _machine(name, table, where)
+        return machine_from(name, table, where)
 
     def _merged(self, name: str, first: int, line: list[str]) -> tuple[dict[str, Any], str]:
         for number in range(first, len(self._layers)):
@@ -197,26 +201,42 @@ class Machines:
     def _unknown(self, name: str, line: list[str]) -> ConfigError:
         asked = f"extended by {line[-1]}" if line else "asked for"
         files = ", ".join(map(str, self._files)) or f"no file; {FILE_NAME} beside the script is the first that is read"
+        close = difflib.get_close_matches(name, self.names, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
         return ConfigError(
-            f"machine {name!r} was {asked}; known are: {', '.join(self.names) or 'none'} (from {files}). "
+            f"machine {name!r} was {asked}; known are: {', '.join(self.names) or 'none'} (from {files}).{meant} "
             f"Add a table [machine.{name}]."
         )
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return a file's profiles, and its rules that place steps."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the machines' profiles in {path} were to be read: {error}") from error
-    _known(data, ("machine",), f"{path}: at its top")
+    _known(data, ("machine", "place"), f"{path}: at its top")
+    places = data.get("place", {})
+    if not isinstance(places, dict) or not all(isinstance(machine, str) for machine in places.values()):
+        raise ConfigError(f'{path}: [place] holds lines "STEP" = "MACHINE"; found {places!r}.')
     machines = data.get("machine", {})
     for name, table in machines.items() if isinstance(machines, dict) else [("", None)]:
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: profiles are tables [machine.NAME]; found machine {name} = {table!r}.")
-    return dict(machines)
+    return dict(machines), places
 
 
-def _machine(name: str, table: dict[str, Any], where: str) -> Machine:
+def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
+    """Return the profile of a table, as it stands in a file.
+
+    Args:
+        name: Its name.
+        table: Its values, ``extends`` resolved.
+        where: Where it was found, for a message.
+
+    Raises:
+        ConfigError: A key or a value of it is wrong.
+    """
     place = f"{where}: machine {name!r}"
     values = dict(table)
     resources = Resources(**_checked(Resources, values.pop("resources", {}), f"{place}, resources"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import sys
 import traceback
@@ -48,7 +49,7 @@ class ProgramEngine(LocalEngine):
     def submit(self, compiled: Compiled, *, detach: bool = False, **options: Any) -> str:
         """Submit with the parameters of the command line, and remember the run."""
         manifest = with_parameters(compiled.manifest, self._parameters)
-        changed = Compiled(manifest, compiled.bundle, compiled.secrets)
+        changed = dataclasses.replace(compiled, manifest=manifest)
         name = super().submit(changed, detach=detach or self._detach, **options)
         self.submitted.append(name)
         return name

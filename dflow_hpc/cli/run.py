@@ -21,6 +21,15 @@ _arguments = (
     click.argument("file", type=click.Path(path_type=Path)),
     click.argument("arguments", nargs=-1, type=click.UNPROCESSED),
     click.option("-p", "--parameter", "texts", multiple=True, metavar="NAME=VALUE", help="A workflow parameter."),
+    click.option(
+        "--machine",
+        "places",
+        multiple=True,
+        metavar="STEP=MACHINE",
+        expose_value=False,
+        callback=lambda _context, _option, given: set_config(place=list(given)) if given else None,
+        help="Run the steps of this name (* stands for anything) on this machine; `local` is this host.",
+    ),
     click.option("--workdir", type=click.Path(file_okay=False), help="Directory for the run (default: here)."),
     click.option("--workers", type=int, help="Steps that run at once (default: as many as cores)."),
     click.option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,3 +28,7 @@ class Compiled:
     bundle: Bundle | None = None
     secrets: tuple[Any, ...] = ()
     """Secrets that the manifest refers to and that the engine must provide."""
+    machines: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Profiles that the program itself gives, by the name in the manifest: tables as in ``machines.toml``."""
+    notices: tuple[str, ...] = ()
+    """What of the program has no effect, one line each."""

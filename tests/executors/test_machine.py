@@ -2,6 +2,7 @@
 
 import pytest
 
+from dflow_hpc.compile import Compiled
 from dflow_hpc.config import user_config_dir
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import ConfigError
@@ -123,19 +124,23 @@ def placed(machine, resources="{}"):
     return {"spec": {"templates": [{"name": "t", "metadata": {"annotations": annotations}}]}}
 
 
+def profiles(manifest, beside=None):
+    return placement.settle(Compiled(manifest), beside)[1]
+
+
 def test_a_profile_without_host_and_transport_is_this_host_and_others_are_machines(tmp_path):
     text = CPU + "[machine.here]\n[machine.far]\nhost = 'x'\n[machine.jobs]\ntransport = 'local'\n"
     (tmp_path / "machines.toml").write_text(text)
     for name, machine in (("here", None), ("cpu", "cpu"), ("far", "far"), ("jobs", "jobs")):
         manifest = placed(name, '{"cpus": 2}')
-        placement.keep(tmp_path, placement.profiles(manifest))
+        placement.keep(tmp_path, profiles(manifest))
         place = placement.Placements(4, tmp_path).of(manifest["spec"]["templates"][0])
         assert (place.machine and place.machine.name) == machine
         assert (place.resources.cpus, place.slots) == ((2, 1) if machine else (1, 2))
     with pytest.raises(ConfigError, match="machine 'none' was asked for"):
-        placement.profiles(placed("none"))
+        profiles(placed("none"))
     with pytest.raises(ConfigError, match="template 't', resources: 'core' is no known key"):
-        placement.profiles(placed("here", '{"core": 2}'))
+        profiles(placed("here", '{"core": 2}'))
 
 
 def test_profiles_lie_beside_the_script_and_stay_with_the_run(tmp_path):
@@ -143,7 +148,7 @@ def test_profiles_lie_beside_the_script_and_stay_with_the_run(tmp_path):
     script.mkdir()
     (script / "machines.toml").write_text('[machine.here]\nsetup = ["module load x"]')
     manifest = placed("here")
-    placement.keep(tmp_path, placement.profiles(manifest, beside=script))
+    placement.keep(tmp_path, profiles(manifest, script))
     [template] = manifest["spec"]["templates"]
     assert placement.Placements(2, tmp_path).of(template).setup == ("module load x",)
     with pytest.raises(ConfigError, match=r"without a profile of that name .*Submit it anew"):
@@ -154,5 +159,5 @@ def test_profiles_lie_beside_the_script_and_stay_with_the_run(tmp_path):
 def test_a_leaf_never_waits_for_more_workers_than_there_are(tmp_path, workers, cpus, slots):
     (tmp_path / "machines.toml").write_text("[machine.here]")
     manifest = placed("here", f'{{"cpus": {cpus}}}')
-    placement.keep(tmp_path, placement.profiles(manifest))
+    placement.keep(tmp_path, profiles(manifest))
     assert placement.Placements(workers, tmp_path).of(manifest["spec"]["templates"][0]).slots == slots

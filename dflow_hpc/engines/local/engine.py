@@ -108,12 +108,12 @@ class LocalEngine:
         if id is not None and (run := RunDir(_base().resolve() / id)).exists:
             self._take_up(run, compiled, detach)
             return run.name
-        machines = placement.profiles(compiled.manifest, _script_directory())
+        compiled, machines = placement.settle(compiled, _script_directory(), config["place"])
         run = provision.new_run(_base(), compiled, id=id, reuse=reuse, resources=resources)
         placement.keep(run.path, machines)
         index.add(run)
         self._say(f"{run.name}: runs in {run.path}")
-        for notice in compiled.bundle.notices if compiled.bundle is not None else ():
+        for notice in (*(compiled.bundle.notices if compiled.bundle is not None else ()), *compiled.notices):
             self._say(f"{run.name}: {notice}")
         self._go(run, detach)
         return run.name
@@ -123,12 +123,15 @@ class LocalEngine:
             self._say(f"{run.name}: process {holder.pid} works on it already; nothing to do")
             return
         if self._state(run).phase == "Succeeded":
-            self._say(f"{run.name}: has succeeded already; nothing to do{_other_than(run, compiled)}")
+            settled, _ = placement.settle(compiled, _script_directory(), _rules(run))
+            self._say(f"{run.name}: has succeeded already; nothing to do{_other_than(run, settled)}")
             return
         self._again(run, compiled, detach)
 
     def _again(self, run: RunDir, compiled: Compiled | None, detach: bool, only: Sequence[str] = ()) -> None:
-        machines = placement.profiles(compiled.manifest, _script_directory()) if compiled is not None else {}
+        machines: dict[str, Any] = {}
+        if compiled is not None:
+            compiled, machines = placement.settle(compiled, _script_directory(), _rules(run))
         kept, changed = provision.run_again(run, compiled, only)
         placement.keep(run.path, machines)
         self._say(f"{run.name}: goes on in {run.path}; {kept} finished steps are taken over")
@@ -201,6 +204,7 @@ class LocalEngine:
         metadata = {"generateName": old.name[:52] + "-", "labels": manifest["metadata"].get("labels") or {}}
         compiled = Compiled({**manifest, "metadata": {key: value for key, value in metadata.items() if value}})
         run = provision.new_run(old.path.parent, compiled, resources=old.resources(), code=old.code)
+        placement.keep(run.path, placement.kept(old.path))
         index.add(run)
         self._say(f"{run.name}: runs in {run.path}")
         self._go(run, detach)
@@ -361,6 +365,12 @@ def _other_than(run: RunDir, compiled: Compiled) -> str:
 
 def _base() -> Path:
     return Path(config["debug_workdir"])
+
+
+def _rules(run: RunDir) -> list[str]:
+    """Return the setting ``place`` for a run that goes on: as it is set now, else as it was when the run began."""
+    rules: list[str] = config["place"] or run.settings().get("place") or []
+    return rules
 
 
 def _script_directory() -> Path | None:

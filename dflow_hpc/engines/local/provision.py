@@ -35,6 +35,7 @@ _KEPT_SETTINGS = (
     "debug_failfast",
     "debug_pool_workers",
     "isolation",
+    "place",
     "runtime",
 )
 """What a session needs of the settings, whichever process it runs in; nothing secret."""

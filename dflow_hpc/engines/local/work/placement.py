@@ -3,18 +3,21 @@
 A profile with ``scheduler = "shell"``, no host and no transport is this host: its leaves go to the local workers, with
 its setup lines and as many of the workers as the CPUs that they ask for. Leaves of any other become jobs.
 
-Not here: the profiles themselves (``executors/machine.py``).
+Not here: the profiles themselves (``executors/machine.py``), and rules that re-place steps (``executors/placing.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors import placing
 from dflow_hpc.executors.machine import (
     Limits,
     Machine,
@@ -22,12 +25,12 @@ from dflow_hpc.executors.machine import (
     Resources,
     Waits,
     machine_files,
+    machine_from,
     resources_from,
     step_resources,
 )
+from dflow_hpc.manifest.placing import wish_of, wishes
 
-MACHINE_ANNOTATION = "dflow-hpc/machine"
-RESOURCES_ANNOTATION = "dflow-hpc/resources"
 _FILE = "machines.json"
 
 
@@ -54,7 +57,7 @@ class Placements:
 
     def __init__(self, workers: int, run_dir: Path):
         self._workers = workers
-        self._file = run_dir / _FILE
+        self._run_dir = run_dir
         self._profiles: dict[str, Any] | None = None
         self._places: dict[tuple[str, str], Place] = {}
 
@@ -64,7 +67,7 @@ class Placements:
         Raises:
             ConfigError: The run has no profile of its machine, or its wishes are wrong.
         """
-        name, wished = _wish(template)
+        name, wished = wish_of(template)
         if name is None:
             return Place()
         if (name, wished) not in self._places:
@@ -73,11 +76,11 @@ class Placements:
 
     def _place(self, name: str, wished: str, template: dict[str, Any]) -> Place:
         if self._profiles is None:
-            self._profiles = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+            self._profiles = kept(self._run_dir)
         if name not in self._profiles:
             raise ConfigError(
                 f"template {template.get('name')!r} is placed on machine {name!r}; the run was started without a "
-                f"profile of that name ({self._file}). Submit it anew."
+                f"profile of that name ({self._run_dir / _FILE}). Submit it anew."
             )
         machine = _machine(self._profiles[name])
         resources = _resources(machine.resources, wished, template)
@@ -87,27 +90,32 @@ class Placements:
         return Place(wanted if self._workers <= 0 else min(wanted, self._workers), machine.setup)
 
 
-def profiles(manifest: dict[str, Any], beside: Path | None = None) -> dict[str, Any]:
-    """Return the profiles that a run of a manifest needs, before anything runs.
+def settle(
+    compiled: Compiled, beside: Path | None = None, rules: Iterable[str] = ()
+) -> tuple[Compiled, dict[str, Any]]:
+    """Place the steps of a workflow as rules say, and find the profiles that its run needs, before anything runs.
 
     Args:
-        manifest: A Workflow.
+        compiled: The workflow.
         beside: The script's directory, where ``machines.toml`` is looked for before the current directory.
+        rules: The setting ``place``; see ``executors/placing.py``.
+
+    Returns:
+        The workflow that is to run, and its machines by the names that it has for them, for ``keep``.
 
     Raises:
         ConfigError: A machine is unknown, or a step's wishes are wrong.
+        ManifestError: A rule matches no step.
     """
-    machines: Machines | None = None
+    machines = Machines(machine_files(beside))
+    manifest = placing.placed(compiled.manifest, machines, rules, own=compiled.machines)
     found: dict[str, Any] = {}
-    for template in manifest["spec"].get("templates") or []:
-        name, wished = _wish(template)
-        if name is None:
-            continue
-        machines = machines or Machines(machine_files(beside))
-        machine = machines.get(name)
+    for template, name, wished in wishes(manifest):
+        own = compiled.machines.get(name)
+        machine = machines.get(name) if own is None else machine_from(name, own, "the program")
         _resources(machine.resources, wished, template)
         found[name] = dataclasses.asdict(machine)
-    return found
+    return dataclasses.replace(compiled, manifest=manifest), found
 
 
 def keep(run_dir: Path, found: dict[str, Any]) -> None:
@@ -115,15 +123,17 @@ def keep(run_dir: Path, found: dict[str, Any]) -> None:
 
     Args:
         run_dir: The run's directory.
-        found: What ``profiles`` returned.
+        found: What ``settle`` returned.
     """
     if found:
         write_atomic(run_dir / _FILE, json.dumps(found))
 
 
-def _wish(template: dict[str, Any]) -> tuple[str | None, str]:
-    annotations = (template.get("metadata") or {}).get("annotations") or {}
-    return annotations.get(MACHINE_ANNOTATION), annotations.get(RESOURCES_ANNOTATION) or "{}"
+def kept(run_dir: Path) -> dict[str, Any]:
+    """Return the profiles that ``keep`` left."""
+    path = run_dir / _FILE
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Resources:
