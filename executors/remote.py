@@ -17,6 +17,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -24,11 +25,22 @@ from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors import schedulers
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.machine import Machine
-from dflow_hpc.executors.protocol import Cargo, Frame, ProtocolError, Questions, Scripts, leaf_files, unpack
+from dflow_hpc.executors.protocol import (
+    Cargo,
+    Frame,
+    NotThere,
+    Pieces,
+    ProtocolError,
+    Questions,
+    Scripts,
+    leaf_files,
+    unpack,
+)
 from dflow_hpc.executors.schedulers import JobScript, JobState, Phase, SchedulerSilent
 from dflow_hpc.executors.site import (
     Batch,
     Bounds,
+    Bytes,
     Look,
     Marker,
     NotBegun,
@@ -46,6 +58,25 @@ _T = TypeVar("_T")
 _MARKER = "exit.json"
 
 
+@dataclass
+class _Load:
+    """What one submission brings."""
+
+    cargo: Cargo = field(default_factory=Cargo)
+    brings: set[str] = field(default_factory=set)
+    needs: set[str] = field(default_factory=set)
+    spared: int = 0
+    """Bytes of pieces that need not be sent."""
+
+    def wants(self, name: str, scripts: Scripts) -> bool:
+        """Note that something is taken from the cache there; say whether it must be packed for that."""
+        self.needs.add(name)
+        if name in self.brings or scripts.has(name):
+            return False
+        self.brings.add(name)
+        return True
+
+
 class RemoteSite:
     """A machine of a profile, and of all others of its account.
 
@@ -61,6 +92,7 @@ class RemoteSite:
         self._scripts = Scripts(self.transport, machine.root)
         self._forget: set[str] = set()
         self._code: dict[Path, str] = {}
+        self._cached = 0
         self._lock = threading.Lock()
         self._facts: schedulers.Facts | None = None
 
@@ -86,28 +118,46 @@ class RemoteSite:
 
     def submit(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> dict[str, Verdict]:
         """Bring what the batches need and submit each once; see ``Site``."""
-        cargo, codes = Cargo(), set[str]()
-        for batch in batches:
-            for token in batch.tokens:
-                self._pack_leaf(cargo, token, parcels[token], codes)
-            script = self._job(batch)
-            self._scripts.add_batch(cargo, batch.id, script, self._scheduler.submit("job.sh"), batch.tokens)
-        fault("remote.submit.packed")
         with _troubles():
-            frames = self._scripts.submit(cargo, codes)
+            frames = self._bring(batches, parcels)
         return {batch.id: self._verdict(frames.get(batch.id)) for batch in batches}
 
-    def _pack_leaf(self, cargo: Cargo, token: str, parcel: Parcel, codes: set[str]) -> None:
+    def _bring(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> dict[str, Frame]:
+        load = self._pack(batches, parcels)
+        fault("remote.submit.packed")
+        try:
+            frames = self._scripts.submit(load.cargo, load.brings, load.needs)
+        except NotThere:  # it is known now what to bring again
+            load = self._pack(batches, parcels)
+            frames = self._scripts.submit(load.cargo, load.brings, load.needs)
+        self._cached += load.spared
+        return frames
+
+    def _pack(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> _Load:
+        load = _Load()
+        for batch in batches:
+            for token in batch.tokens:
+                self._pack_leaf(load, token, parcels[token])
+            script = self._job(batch)
+            self._scripts.add_batch(load.cargo, batch.id, script, self._scheduler.submit("job.sh"), batch.tokens)
+        return load
+
+    def _pack_leaf(self, load: _Load, token: str, parcel: Parcel) -> None:
         code = None
         if parcel.code is not None:
             sha = self._hash(parcel.code)
             code = f"{self._scripts.home().root}/.cas/{sha}"
-            if sha not in codes and not self._scripts.has_code(sha):
-                self._scripts.add_code(cargo, sha, parcel.code)
-                codes.add(sha)
+            if load.wants(sha, self._scripts):
+                self._scripts.add_code(load.cargo, sha, parcel.code)
         there = self._scripts.leaf_directory(token)
         files = leaf_files(parcel.spec, here=parcel.root, there=there, code=code, setup=parcel.machine.setup)
-        self._scripts.add_leaf(cargo, token, files, parcel.root)
+        pieces = Pieces(parcel.spec.get("own", ()))
+        self._scripts.add_leaf(load.cargo, token, files, parcel.root, pieces)
+        for piece in pieces.found:
+            if load.wants(piece.name, self._scripts):
+                self._scripts.add_piece(load.cargo, piece)
+            else:
+                load.spared += piece.size
 
     def _hash(self, code: Path) -> str:
         if code not in self._code:
@@ -273,7 +323,11 @@ class RemoteSite:
         if not link.commands:
             return ""
         logins = f"{link.logins} login{'s' * (link.logins != 1)}, " if self._machine.host else ""
-        return f"{logins}{link.commands} commands, {link.sent / 1e6:.1f} MB there, {link.received / 1e6:.1f} MB back"
+        return f"{logins}{link.commands} commands, {self.bytes().text()}"
+
+    def bytes(self) -> Bytes:
+        """Return what went which way so far."""
+        return Bytes(link_there=self.transport.sent, link_back=self.transport.received, cached=self._cached)
 
     def close(self) -> None:
         """Say what may be forgotten, if the machine was used, and give the link up."""

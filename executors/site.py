@@ -9,6 +9,7 @@ answer could not say (the scheduler was silent) is None there, never an empty li
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,31 @@ class Bounds:
     """Seconds for which it shows a job that has ended."""
 
 
+@dataclass(frozen=True)
+class Bytes:
+    """What went which way between here, a machine and the object storage, in bytes."""
+
+    link_there: int = 0
+    """Over the link to the machine."""
+    link_back: int = 0
+    cached: int = 0
+    """Of files that the machine had already: not sent."""
+
+    def __add__(self, other: Bytes) -> Bytes:
+        """Return both together."""
+        mine, its = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Bytes(*(one + another for one, another in zip(mine, its, strict=True)))
+
+    def text(self) -> str:
+        """Return it in words; a route that nothing went is not told of."""
+        words = f"{_mega(self.link_there)} there, {_mega(self.link_back)} back"
+        return words + (f", {_mega(self.cached)} not sent (cached there)" if self.cached else "")
+
+
+def _mega(number: int) -> str:
+    return f"{number / 1e6:.1f} MB"
+
+
 @dataclass
 class Look:
     """The answer of a round."""
@@ -188,6 +214,10 @@ class Site(Protocol):
 
     def traffic(self) -> str:
         """Return what went over the link so far, in words; nothing if nothing did."""
+        ...
+
+    def bytes(self) -> Bytes:
+        """Return what went which way so far."""
         ...
 
     def close(self) -> None:

@@ -5,7 +5,7 @@
 its job. The scripts need a POSIX shell with coreutils, util-linux, tar and gzip; Python OPs need Python 3.8 there.
 
     $ROOT/bin/<sha256>/                   the scripts of one version
-    $ROOT/.cas/<sha256>/                  an extracted bundle
+    $ROOT/.cas/<sha256>/                  an extracted bundle, or a file `data` that leaves share
     $ROOT/.batch/<id>/                    job.sh submit.sh members; submit.lock submit.out submit.err submit.rc
     $ROOT/<key>/current                   the attempt that counts; revoked.<n> claim.<n> beside it
     $ROOT/<key>/attempt.<n>/              a leaf's directory: leaf.sh inputs/ outputs/ workdir/ log.txt exit.json
@@ -18,13 +18,16 @@ Trap: an answer that did not come says nothing. ``submit`` may have submitted; o
 
 from dflow_hpc.executors.protocol.cargo import Cargo, unpack
 from dflow_hpc.executors.protocol.leaves import LEAF_FILES, leaf_files
-from dflow_hpc.executors.protocol.scripts import Frame, Home, ProtocolError, Questions, Reply, Scripts
+from dflow_hpc.executors.protocol.pieces import Pieces
+from dflow_hpc.executors.protocol.scripts import Frame, Home, NotThere, ProtocolError, Questions, Reply, Scripts
 
 __all__ = [
     "LEAF_FILES",
     "Cargo",
     "Frame",
     "Home",
+    "NotThere",
+    "Pieces",
     "ProtocolError",
     "Questions",
     "Reply",

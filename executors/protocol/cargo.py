@@ -3,7 +3,7 @@
 A link that leads out of a leaf's directory (staged inputs are links into a store) is packed as what it leads to; files
 that are one on this side (hard links) are one on the other. Directories can be written there, files keep their modes.
 
-Trap: all of it is in memory. Large inputs should go by a route of their own.
+Trap: all of it is in memory.
 """
 
 from __future__ import annotations
@@ -34,19 +34,49 @@ class Cargo:
         info.size, info.mode = len(data), mode
         self._add(info, io.BytesIO(data))
 
-    def tree(self, name: str, source: Path, *, skip: Callable[[str], bool] = lambda _: False) -> None:
+    def file(self, name: str, source: Path, mode: int) -> None:
+        """Add a file with permissions of its own.
+
+        Args:
+            name: Its name in the tar.
+            source: The file.
+            mode: Its permissions there.
+        """
+        info = tarfile.TarInfo(name)
+        info.mode = mode
+        with source.open("rb") as file:
+            found = os.fstat(file.fileno())
+            info.size, info.mtime = found.st_size, found.st_mtime
+            self._add(info, file)
+
+    def tree(
+        self,
+        name: str,
+        source: Path,
+        *,
+        skip: Callable[[str], bool] = lambda _: False,
+        apart: Callable[[str, str, os.stat_result], bool] = lambda *_: False,
+    ) -> None:
         """Add a file, or a directory with all that is in it.
 
         Args:
             name: Its name in the tar.
             source: What to add.
             skip: Says of a path relative to ``source`` whether it stays behind.
+            apart: Says of a regular file, by its path relative to ``source``, its path here and what ``stat`` says of
+                it, whether it goes another way.
         """
         top = os.path.realpath(source)
-        self._entry(name, top, top, "", skip, ())
+        self._entry(name, top, top, "", (skip, apart), ())
 
     def _entry(
-        self, name: str, path: str, top: str, below: str, skip: Callable[[str], bool], line: tuple[str, ...]
+        self,
+        name: str,
+        path: str,
+        top: str,
+        below: str,
+        choice: tuple[Callable[[str], bool], Callable[[str, str, os.stat_result], bool]],
+        line: tuple[str, ...],
     ) -> None:
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode):
@@ -59,6 +89,7 @@ class Cargo:
             if target in line:
                 raise StorageError(f"{path} was to be sent to a machine; it leads to a directory that holds it.")
             path, top, found = target, target, os.stat(target)
+        skip, apart = choice
         info = tarfile.TarInfo(name)
         info.mtime = found.st_mtime
         if stat.S_ISDIR(found.st_mode):
@@ -68,10 +99,11 @@ class Cargo:
                 inner = f"{below}/{child}" if below else child
                 if not skip(inner):
                     inside = (*line, os.path.realpath(path))
-                    self._entry(f"{name}/{child}", os.path.join(path, child), top, inner, skip, inside)
+                    self._entry(f"{name}/{child}", os.path.join(path, child), top, inner, choice, inside)
         elif stat.S_ISREG(found.st_mode):
-            info.mode = found.st_mode & 0o777
-            self._file(info, path, (found.st_dev, found.st_ino))
+            if not apart(below, path, found):
+                info.mode = found.st_mode & 0o777
+                self._file(info, path, (found.st_dev, found.st_ino))
         else:
             raise StorageError(f"{path} was to be sent to a machine; it is neither a file, a directory nor a link.")
 

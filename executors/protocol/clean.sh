@@ -30,7 +30,7 @@ remove() {
 }
 remove batches .batch
 remove arrivals .in
-remove code .cas
+remove cache .cas
 count=0
 for key in [a-z2-7]*; do
     [ -e "$key/current" ] || continue

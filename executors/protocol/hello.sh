@@ -9,10 +9,10 @@ echo "root $(pwd -P)"
 echo "clock $(date +%s)"
 echo "free $(df -Pk . 2>/dev/null | sed -n '2s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*$/\1/p')"
 echo "python $(python3 -c 'import sys; print(sys.version.split()[0])' 2>/dev/null)"
-for tool in cat date df du find gzip head ln mkdir mv readlink rm sed setsid sync tail tar timeout tr uname wc; do
+for tool in cat date df du find gzip head ln mkdir mv readlink rm sed setsid stat sync tail tar timeout touch tr uname wc; do
     command -v "$tool" >/dev/null || echo "missing $tool"
 done
-for code in .cas/*; do
-    [ ! -e "$code" ] || echo "code ${code#.cas/}"
+for name in .cas/*; do
+    [ ! -e "$name" ] || echo "cached ${name#.cas/}"
 done
 echo end

@@ -2,7 +2,8 @@
 
 A *program* is a dict. Of a command: ``words``, ``directory``, ``texts`` (files below the leaf's directory in which it
 is named, such as the script). Of a Python OP: ``record`` (with its ``bundle``). Of both: ``env``, ``result`` (stdout
-becomes the file ``result``), ``outputs`` (paths below the leaf's directory that come back).
+becomes the file ``result``), ``outputs`` (paths below the leaf's directory that come back), ``own`` (paths of inputs
+that it may write to).
 
 Pure functions, but for the reading of ``texts``.
 
@@ -20,7 +21,7 @@ from typing import Any
 
 from dflow_hpc.errors import SubmitError
 
-LEAF_FILES = ("leaf.sh", "env.sh", "setup", "record.json", "outputs.list", "spec.json")
+LEAF_FILES = ("leaf.sh", "env.sh", "setup", "record.json", "outputs.list", "inputs.list", "spec.json")
 """Names in a leaf's directory there that are the protocol's own."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -34,10 +34,11 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
         [ -e "$root/.old/$token" ] || echo 1 >"$root/.done/$token"
         exit 0
     fi
-    rm -rf .main pack trouble outputs workdir result log.txt log.tail
+    rm -rf .main pack trouble changed outputs workdir result log.txt log.tail
 fi
 
 rc=0 stage=in signal=0 child='' interrupted=''
+: >log.txt
 # forward SIGNAL NUMBER: USR2 is a warning that the program may use; any other means the end.
 forward() {
     interrupted=1 signal=$2
@@ -97,7 +98,9 @@ pack() {
         [ ! -e log.tail ] || log=log.tail
         set -- "$@" "$log"
     fi
-    [ ! -s termination-log ] || set -- "$@" termination-log
+    for file in termination-log changed; do
+        [ ! -s "$file" ] || set -- "$@" "$file"
+    done
     kilobytes=$((kilobytes + 1))
     { echo exit.json; [ $# -eq 0 ] || printf '%s\n' "$@"; } >pack
 }
@@ -125,12 +128,9 @@ publish() {
 }
 trap publish EXIT
 
-mkdir -p workdir || exit
-shell='sh'
-if [ -e setup ] && command -v bash >/dev/null; then shell='bash -l'; fi  # "module" is a function of login shells
-export DFH_ROOT="$root" DFH_BIN="$bin" DFH_LEAF="$leaf" DFH_TOKEN="$token"
-if [ -z "$interrupted" ]; then
-    $shell ./leaf.sh </dev/null >log.txt 2>&1 &
+# attend COMMAND...: run it in the leaf's directory and wait; signals reach it. Its exit code is in rc.
+attend() {
+    "$@" </dev/null >>log.txt 2>&1 &
     child=$!
     [ "$signal" -eq 0 ] || kill -TERM "$child" 2>/dev/null  # it came before there was a child to forward it to
     # A trap ends "wait" before the child has ended.
@@ -141,7 +141,18 @@ if [ -z "$interrupted" ]; then
         [ -n "$interrupted" ] || break
     done
     child=''
-else
+}
+
+mkdir -p workdir || exit
+shell='sh'
+if [ -e setup ] && command -v bash >/dev/null; then shell='bash -l'; fi  # "module" is a function of login shells
+export DFH_ROOT="$root" DFH_BIN="$bin" DFH_LEAF="$leaf" DFH_TOKEN="$token"
+[ ! -s inputs.list ] || attend sh "$bin/stage.sh" in
+if [ "$rc" -eq 0 ] && [ "$signal" -eq 0 ]; then
+    # shellcheck disable=SC2086
+    attend $shell ./leaf.sh
+    [ ! -s .shared ] || sh "$bin/stage.sh" check
+elif [ "$signal" -ne 0 ]; then
     rc=$((128 + signal))
 fi
 if [ "$rc" -gt 128 ] && [ "$rc" -le 192 ] && [ "$signal" -eq 0 ]; then signal=$((rc - 128)); fi

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors.protocol.cargo import Cargo
+from dflow_hpc.executors.protocol.pieces import Piece, Pieces
 from dflow_hpc.executors.transport import Answer, Transport
 
 _HERE = Path(__file__).parent
@@ -27,10 +28,15 @@ _HEAD = b"=dflow-hpc 1=\n"
 _DEFAULT_ROOT = ".dflow-hpc/machine"
 _LONG = 600.0
 _NOT_BEGUN = 70
+_NOT_THERE = 71
 
 
 class ProtocolError(ExecutorError):
     """The machine answered, and could not do what was asked: no room, no permission, a tool is missing."""
+
+
+class NotThere(ProtocolError):
+    """The machine's cache has not what a cargo counts on: somebody cleaned it. Nothing has begun."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Home:
     """Version of ``python3`` before any setup lines; empty: there is none."""
     missing: tuple[str, ...]
     """Tools that are needed and not there."""
-    code: frozenset[str]
-    """Bundles that are there."""
+    cached: frozenset[str]
+    """What its cache holds: bundles, and files by their content."""
     scripts: str
     """Directory of the scripts there."""
 
@@ -117,7 +123,7 @@ class Scripts:
         self._root = root or _DEFAULT_ROOT
         self._lock = threading.Lock()
         self._home: Home | None = None
-        self._code: set[str] = set()
+        self._cached: set[str] = set()
 
     def home(self) -> Home:
         """Bring the scripts, if this was not done yet, and return what the machine says of itself.
@@ -129,7 +135,7 @@ class Scripts:
         with self._lock:
             if self._home is None:
                 self._home = self._install()
-                self._code = set(self._home.code)
+                self._cached = set(self._home.cached)
             return self._home
 
     def _install(self) -> Home:
@@ -161,14 +167,15 @@ class Scripts:
             free=int(free) * 1024 if free else None,
             python=found["python"][0],
             missing=missing,
-            code=frozenset(found.get("code", ())),
+            cached=frozenset(found.get("cached", ())),
             scripts=f"{root}/bin/{sha}",
         )
 
-    def has_code(self, sha: str) -> bool:
-        """Say whether a bundle is there already."""
+    def has(self, name: str) -> bool:
+        """Say whether something is in the cache there: a bundle or a file, by the hash of its content."""
         self.home()
-        return sha in self._code
+        with self._lock:
+            return name in self._cached
 
     def body(self, batch: str) -> str:
         """Return the body of a batch's job script: each member runs its leaf."""
@@ -185,7 +192,14 @@ class Scripts:
         """Return the absolute directory of a batch there."""
         return f"{self.home().root}/.batch/{batch}"
 
-    def add_leaf(self, cargo: Cargo, token: str, files: Mapping[str, bytes], root: Path | None = None) -> None:
+    def add_leaf(
+        self,
+        cargo: Cargo,
+        token: str,
+        files: Mapping[str, bytes],
+        root: Path | None = None,
+        pieces: Pieces | None = None,
+    ) -> None:
         """Pack a leaf.
 
         Args:
@@ -193,18 +207,26 @@ class Scripts:
             token: Of the attempt; from now on it is the one that counts.
             files: From ``leaf_files``.
             root: The leaf's directory here; everything in it that is not in ``files`` goes along.
+            pieces: Takes from that what is shared through the cache; None: nothing is.
         """
         key, _, attempt = token.rpartition("-")
         place = f"leaves/{key}/attempt.{attempt}"
         if root is not None:
-            cargo.tree(place, root, skip=lambda name: name in files or name in ("log.txt", "phase", "exit.json"))
+            names = {*files, *("log.txt", "phase", "exit.json")}
+            cargo.tree(place, root, skip=names.__contains__, apart=pieces.take if pieces else lambda *_: False)
+        if pieces is not None and (listed := pieces.listed()):
+            cargo.text(f"{place}/inputs.list", listed)
         for name, data in files.items():
             cargo.text(f"{place}/{name}", data, 0o700 if name.startswith("root/") else 0o600)
         cargo.text(f"leaves/{key}/current", attempt + "\n")
 
     def add_code(self, cargo: Cargo, sha: str, code: Path) -> None:
-        """Pack an extracted bundle."""
+        """Pack an extracted bundle for the cache."""
         cargo.tree(f"cas/{sha}", code)
+
+    def add_piece(self, cargo: Cargo, piece: Piece) -> None:
+        """Pack a file for the cache: nobody may write what many share."""
+        cargo.file(f"cas/{piece.name}/data", piece.source, 0o500 if piece.executable else 0o400)
 
     def add_batch(self, cargo: Cargo, batch: str, script: str, command: str, tokens: Sequence[str]) -> None:
         """Pack a batch.
@@ -219,23 +241,26 @@ class Scripts:
         for name, text in (("job.sh", script), ("submit.sh", command + "\n"), ("members", "\n".join(tokens) + "\n")):
             cargo.text(f"batches/{batch}/{name}", text)
 
-    def submit(self, cargo: Cargo, code: Iterable[str] = ()) -> dict[str, Frame]:
+    def submit(self, cargo: Cargo, brings: Iterable[str] = (), needs: Iterable[str] = ()) -> dict[str, Frame]:
         """Bring a cargo and submit its batches, each at most once, whatever happens to the link.
 
         Args:
             cargo: Closed by this.
-            code: Bundles in it.
+            brings: What it has for the cache there.
+            needs: What its leaves take from the cache.
 
         Returns:
             By batch: its state. ``answered`` holds exit code and outputs of the submit command.
 
         Raises:
             HostUnreachable: No answer came; what was submitted is unknown. ``ask(seal=...)`` tells.
+            NotThere: The cache has not all that is needed; ``has`` knows now. Nothing of it has begun by this.
             ProtocolError: It could not be brought: nothing of it has begun by this.
         """
+        cargo.text("needs", "".join(f"{name}\n" for name in sorted(needs)))
         frames = self._call("submit", cargo.close())
         with self._lock:
-            self._code.update(code)
+            self._cached.update(brings)
         return {frame.name: frame for frame in frames}
 
     def ask(self, questions: Questions) -> Reply:
@@ -293,6 +318,11 @@ class Scripts:
         home = self.home()
         words = ["/bin/sh", f"{home.scripts}/{script}.sh", home.root, *arguments]
         answer = self._transport.run(" ".join(map(shlex.quote, words)), stdin, _LONG)
+        if answer.rc == _NOT_THERE:
+            gone = answer.err.decode(errors="replace").split()[1:]
+            with self._lock:
+                self._cached.difference_update(gone)
+            raise NotThere(f"the cache there has no {' '.join(gone)} any more")
         if answer.rc == _NOT_BEGUN:
             raise ProtocolError(f"{script} could not be done there: {_words(answer)}")
         if answer.rc:

@@ -2,7 +2,7 @@
 # submit.sh ROOT <TAR   Bring leaves, code and batches, and submit each batch once.
 #
 # The tar has leaves/<key>/{current,attempt.<n>/...}, cas/<sha256>/..., batches/<id>/{job.sh,submit.sh,members} and, last,
-# "complete". The same tar may come again: what is there stays, and a batch whose submission began is not begun again.
+# "complete"; "needs" names what its leaves take from the cache, .cas. The same tar may come again: what is there stays, and a batch whose submission began is not begun again.
 #
 # The work is done by a process in a session of its own, so that a dropped link cannot cut between a submission and the
 # record of its answer. The order is what the promise hangs on: the lock (with its owner, in one call) comes before the
@@ -31,11 +31,24 @@ place_leaf() {
     [ "$dfh_new" -le "$dfh_old" ] || mv "$1/current" "$dfh_key/current"
 }
 
+# What leaves take from the cache is marked as used; where "clean" was faster, the answer names it and nothing begins.
+look_into_cache() {
+    dfh_gone=''
+    set --
+    while read -r dfh_name; do
+        if [ -e ".cas/$dfh_name" ]; then set -- "$@" ".cas/$dfh_name"; else dfh_gone="$dfh_gone $dfh_name"; fi
+        [ $# -lt 500 ] || { touch -c "$@"; set --; }
+    done <"$in/needs"
+    [ $# -eq 0 ] || touch -c "$@"
+    [ -z "$dfh_gone" ] || { echo "missing$dfh_gone" >&2; exit 71; }
+}
+
 # New leaves are moved in lots: a process for each of thousands would take seconds.
 place() {
     for dfh_code in "$in"/cas/*; do
         [ ! -e "$dfh_code" ] || move "$dfh_code" .cas || return 1
     done
+    look_into_cache
     set --
     for dfh_leaf in "$in"/leaves/*; do
         [ ! -e "$dfh_leaf" ] || [ -e "${dfh_leaf##*/}" ] || set -- "$@" "$dfh_leaf"

@@ -90,5 +90,8 @@ class DirectSite:
     def traffic(self):
         return ""
 
+    def bytes(self):
+        return site.Bytes()
+
     def close(self):
         pass

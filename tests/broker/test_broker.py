@@ -72,6 +72,9 @@ class QuickSite:
     def traffic(self):
         return ""
 
+    def bytes(self):
+        return site.Bytes()
+
     def close(self):
         pass
 

@@ -247,7 +247,7 @@ def test_forgotten_leaves_are_cleaned_and_others_stay(machine):
     machine.wait("k-1", "l-1")
     machine.scripts.ask(Questions(forget=["k-1"]))
     assert machine.scripts.ask(Questions(wait_for=["k-1", "l-1"])).ended == ("l-1",)
-    assert machine.scripts.clean(30) == {"leaves": 1, "batches": 0, "arrivals": 0, "code": 0, "abandoned": 0}
+    assert machine.scripts.clean(30) == {"leaves": 1, "batches": 0, "arrivals": 0, "cache": 0, "abandoned": 0}
     assert not (machine.root / "k").exists()
     assert (machine.root / "l" / "attempt.1" / "exit.json").exists()
     os.utime(machine.root / ".batch" / "b", (0, 0))
@@ -282,15 +282,15 @@ def test_a_python_op_runs_from_its_bundle(machine, tmp_path):
     parameters = machine.here / "k-1" / "inputs" / "parameters"
     parameters.mkdir(parents=True)
     (parameters / "n").write_text("21")
-    assert not machine.scripts.has_code("abc")
+    assert not machine.scripts.has("abc")
     cargo = machine.cargo("b", {"k-1": program}, code=f"{machine.scripts.home().root}/.cas/abc")
     machine.scripts.add_code(cargo, "abc", code)
     machine.scripts.submit(cargo, ["abc"])
     (marker,) = machine.wait("k-1")
     assert (marker["rc"], marker["stage"]) == (0, "main"), (machine.here / "k-1" / "log.txt").read_text()
     assert (machine.here / "k-1" / "outputs" / "parameters" / "m").read_text() == "42"
-    assert machine.scripts.has_code("abc")
-    assert Scripts(machine.transport, str(machine.root)).has_code("abc")
+    assert machine.scripts.has("abc")
+    assert Scripts(machine.transport, str(machine.root)).has("abc")
 
 
 def test_missing_code_and_python_are_told_as_what_they_are(machine):
@@ -371,4 +371,4 @@ def test_the_scripts_are_clean():
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (0, "")
-    assert len(SCRIPTS) == 7
+    assert len(SCRIPTS) == 8

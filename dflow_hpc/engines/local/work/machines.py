@@ -12,6 +12,7 @@ so that directory's path must not be a part of anything else that such a text sa
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.engines.local.work import leafrun, staging
 from dflow_hpc.engines.local.work.commands import SCRIPT
 from dflow_hpc.engines.local.work.environment import expand, variables
@@ -36,7 +38,7 @@ from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.machine import Machine
 from dflow_hpc.executors.questions import Ended
 from dflow_hpc.executors.remote import RemoteSite
-from dflow_hpc.executors.site import Marker, Parcel, Site
+from dflow_hpc.executors.site import Bytes, Marker, Parcel, Site
 from dflow_hpc.manifest.view import annotations_of
 
 _RESULT = "result"
@@ -76,9 +78,11 @@ class Machines:
         self._run_dir = run_dir
         self._settings = settings
         self._say = say
-        self._site = site or RemoteSite
+        self._open = site or RemoteSite
         self._brokers: dict[tuple[str | None, ...], Broker] = {}
         self._hosts: dict[str, MachineHost] = {}
+        self._sites: dict[Path, Site] = {}
+        """By the file that has what went which way in the run's sessions so far."""
 
     def of(self, machine: Machine) -> MachineHost:
         """Return the host of leaves that are placed on a profile."""
@@ -86,8 +90,10 @@ class Machines:
             broker = self._brokers.get(machine.account)
             if broker is None:
                 journal = journal_of(self._run_dir, machine)
-                broker = Broker(machine.name, self._site(machine), journal, waits=machine.waits, say=self._say)
+                site = self._open(machine)
+                broker = Broker(machine.name, site, journal, waits=machine.waits, say=self._say)
                 self._brokers[machine.account] = broker
+                self._sites[journal.with_suffix(".bytes.json")] = site
             else:
                 broker.name += f", {machine.name}"
             self._hosts[machine.name] = MachineHost(machine, broker, self._settings)
@@ -99,9 +105,12 @@ class Machines:
             broker.leave()
 
     async def close(self) -> None:
-        """Give the machines up. Cancel what awaits ``MachineHost.run`` first."""
+        """Give the machines up, and note what went which way. Cancel what awaits ``MachineHost.run`` first."""
         for broker in self._brokers.values():
             await broker.close()
+        for path, site in self._sites.items():
+            before = Bytes(**json.loads(path.read_bytes())) if path.exists() else Bytes()
+            write_atomic(path, json.dumps(dataclasses.asdict(before + site.bytes())))
 
 
 def journal_of(run_dir: Path, machine: Machine) -> Path:
@@ -202,16 +211,17 @@ class MachineHost:
 
     def _pack_op(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
         record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
-        inputs = staging.Inputs(leaf.settings["store"], leaf.settings["copy_method"], record.get("writable") or [])
+        writable, own = record.get("writable") or [], []
         for artifact in leaf.inputs.get("artifacts") or []:
             if artifact["name"] != staging.BUNDLE_INPUT:
-                inputs.stage(artifact, leafrun.op_path(leaf.root, artifact["path"]))
+                own += self._stage(leaf, artifact, leafrun.op_path(leaf.root, artifact["path"]), writable)
         given = variables(leaf, {"name": "main", "env": leaf.template.get("env")})
         program = {
             "record": record,
             "env": {**self._environment(leaf), **given},
             "result": leaf.spec["result"],
             "outputs": ["outputs"],
+            "own": own,
         }
         return program, lambda path: leafrun.op_path(leaf.root, path)
 
@@ -224,9 +234,9 @@ class MachineHost:
                 f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
             )
         view = View(leaf.root, leaf.settings["run_dir"], template, [], "it runs on a machine")
-        inputs = staging.Inputs(leaf.settings["store"], leaf.settings["copy_method"], [])
+        own = []
         for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
-            inputs.stage(artifact, view.own_path(artifact["path"]))
+            own += self._stage(leaf, artifact, view.own_path(artifact["path"]), [])
         container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
         log = f"{leaf.root}/termination-log"
         environment = {**self._environment(leaf), **variables(leaf, container)}
@@ -251,9 +261,20 @@ class MachineHost:
             "directory": view.translate(directory, container, log) if directory else f"{leaf.root}/workdir",
             "result": leaf.spec["result"],
             "outputs": _outputs(leaf, view),
+            "own": own,
             "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if container.get("source") else [],
         }
         return program, view.own_path
+
+    @staticmethod
+    def _stage(leaf: Leaf, artifact: dict[str, Any], target: str, writable: list[str]) -> list[str]:
+        """Bring an artifact into the leaf's directory here; return the paths of which the program gets a copy there.
+
+        Here nobody writes to it: links will do, and a file that is linked is hashed once for all leaves.
+        """
+        staging.Inputs(leaf.settings["store"], "hardlink", []).stage(artifact, target)
+        own = artifact["name"] in writable or artifact.get("mode") is not None
+        return [os.path.relpath(target, leaf.root)] if own else []
 
     def _environment(self, leaf: Leaf) -> dict[str, str]:
         """Return Argo's variables, without what is only true on this host."""
@@ -279,7 +300,8 @@ class MachineHost:
         record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
         prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
         take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, packed.real, move=False)
-        leafrun.conclude(leaf, record, outputs, take, "")
+        changed = staging.tail(f"{leaf.root}/changed", _LIMIT).splitlines()
+        leafrun.conclude(leaf, record, outputs, take, staging.changed_there(changed, self._machine.name))
         return {**record, **_times(ended.marker)}
 
     def _failure(self, ended: Ended) -> dict[str, Any]:

@@ -76,6 +76,19 @@ def stage_parameters(directory: str, parameters: list[dict[str, Any]]) -> None:
         write_file(f"{directory}/{parameter['name']}", str("" if value is None else value).encode("utf-8", "replace"))
 
 
+_WRITABLE = "declare `Artifact(..., writable=True)` to get a copy that may be changed"
+
+
+def changed_there(paths: list[str], machine: str) -> str:
+    """Return what is wrong with inputs that a leaf changed on a machine: empty, or a text for the user."""
+    if not paths:
+        return ""
+    return (
+        f"inputs were changed in place: {', '.join(paths[:5])}. Such files are shared by all jobs on machine "
+        f"{machine!r}; {_WRITABLE}"
+    )
+
+
 class Inputs:
     """Stages input artifacts, and knows afterwards whether they were left as they were.
 
@@ -150,8 +163,8 @@ class Inputs:
             if found:
                 return (
                     f"the input artifact '{name}' was changed in place: {', '.join(found[:5])}. Its files are shared "
-                    "with the record of the step that made them; declare `Artifact(..., writable=True)` to get a "
-                    "copy that may be changed, or give all OPs copies: DFLOW_DEBUG_COPY_METHOD=copy"
+                    f"with the record of the step that made them; {_WRITABLE}, or give all OPs copies: "
+                    "DFLOW_DEBUG_COPY_METHOD=copy"
                 )
         return ""
 
