@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sites
-from processes import Processes, RigError, wait
+from hosts import Hosts
+from processes import RigError, install, wait
 
 PACKAGES = (
     *("slurm-wlm", "slurmdbd", "munge", "mariadb-server", "openssh-server", "openssh-client", "util-linux", "procps"),
     "python3",  # for jobs that run Python; the tests may have another one
 )
-SECONDS_TO_INSTALL = 900
 SECONDS_TO_START = 120  # 10 on an idle machine
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
 TOOLS = ("sbatch", "squeue", "sacct", "scancel", "scontrol")
@@ -39,7 +39,7 @@ class Rig:
         self.port = int(port or os.environ.get("DFLOW_RIG_PORT", "22600"))
         self.client = self.room / "client"
         self.sites = sites.sites(self.port)
-        self.processes = Processes(self.room / "run")
+        self.processes = Hosts(self.room / "run")
         self._cgroup = f"dflow-hpc-rig-{self.port}"
 
     @contextmanager
@@ -56,7 +56,7 @@ class Rig:
 
     def up(self):
         """Install, write and start what is missing, and undo the failures that were asked for."""
-        _install()
+        install(PACKAGES)
         for site in self.sites.values():
             self._write(site)
         self._write_client()
@@ -356,40 +356,6 @@ class Rig:
     def _node_states(self, site):
         text = self.processes.call(site.login, ["sinfo", "-h", "-N", "-o", "%N %t"], check=False)
         return dict(pair for line in text.splitlines() if len(pair := line.split()) == 2 and pair[0] in site.nodes)
-
-
-def _install():
-    """Install the Debian packages that are missing, without starting their services."""
-    done = subprocess.run(
-        ["dpkg-query", "-W", "-f=${Package} ${db:Status-Status}\\n", *PACKAGES],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.splitlines()
-    missing = [name for name in PACKAGES if f"{name} installed" not in done]
-    if not missing:
-        return
-    policy = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages before they start a service
-    made = not policy.exists()
-    if made:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    try:
-        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
-            answer = subprocess.run(
-                ["apt-get", "-qq", *command],
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=SECONDS_TO_INSTALL,
-                check=False,
-            )
-            if answer.returncode:
-                raise RigError(f"apt-get {' '.join(command)} gave {answer.returncode}: {answer.stdout[-2000:]}")
-    finally:
-        if made:
-            policy.unlink()
 
 
 def _write_once(file, data):

@@ -1,0 +1,198 @@
+"""Objects of one namespace, as plain dicts: read, made, changed, removed, watched.
+
+Not here: HTTP and retries (``connection.py``), and what the objects mean (``engines/argo/``).
+
+Trap: a request may have been done although no answer came, and then it is made again. ``create`` tells its own object
+from another one of that name by an annotation; patches say what shall be, never what shall be added.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dflow_hpc.kube.errors import Conflict, Gone, NotFound, refusal
+from dflow_hpc.kube.watch import Event, follow
+
+if TYPE_CHECKING:
+    from dflow_hpc.kube.connection import Connection
+
+Object = dict[str, Any]
+Objects = list[Object]  # `list` is a method below
+
+CREATION = "dflow-hpc/creation"
+"""Annotation by which ``create`` knows what it made."""
+_PAGE = 250
+_MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of namespaced objects."""
+
+    version: str
+    """``v1``, or ``group/version``."""
+    kind: str
+    plural: str
+
+    def path(self, namespace: str, name: str | None = None) -> str:
+        """Return the API's path of the objects, or of one."""
+        root = f"/apis/{self.version}" if "/" in self.version else f"/api/{self.version}"
+        return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name is not None else "")
+
+
+WORKFLOWS = Kind("argoproj.io/v1alpha1", "Workflow", "workflows")
+PODS = Kind("v1", "Pod", "pods")
+SECRETS = Kind("v1", "Secret", "secrets")
+CONFIG_MAPS = Kind("v1", "ConfigMap", "configmaps")
+
+
+class Cluster:
+    """What the API has in one namespace.
+
+    Args:
+        connection: Who asks whom.
+        namespace: The namespace.
+    """
+
+    def __init__(self, connection: Connection, namespace: str):
+        self.connection = connection
+        self.namespace = namespace
+
+    def _named(self, kind: Kind, name: str) -> str:
+        return f"the {kind.kind} {name!r} in the namespace {self.namespace!r}"
+
+    def get(self, kind: Kind, name: str) -> Object:
+        """Return an object.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        found: Object = self.connection.request(
+            f"read {self._named(kind, name)}", "GET", kind.path(self.namespace, name)
+        )
+        return found
+
+    def list(self, kind: Kind, *, labels: str | None = None, fields: str | None = None) -> Objects:
+        """Return all objects of a kind.
+
+        Args:
+            kind: Which.
+            labels: A label selector.
+            fields: A field selector.
+        """
+        return self._list(kind, labels, fields)[0]
+
+    def _list(self, kind: Kind, labels: str | None, fields: str | None) -> tuple[Objects, str]:
+        """Return the objects and the version of their list."""
+        what = f"list each {kind.kind} of the namespace {self.namespace!r}"
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": _PAGE}
+        items: Objects = []
+        more = None
+        while True:
+            try:
+                page = self.connection.request(
+                    what, "GET", kind.path(self.namespace), query={**query, "continue": more}
+                )
+            except Gone:
+                if more is None:
+                    raise
+                items, more = [], None  # the list is older than what the server keeps: from its start
+                continue
+            items += page["items"]
+            more = page["metadata"].get("continue")
+            if not more:
+                return items, page["metadata"]["resourceVersion"]
+
+    def create(self, kind: Kind, content: Object) -> Object:
+        """Make an object of a name that it says itself; doing it twice makes one.
+
+        Raises:
+            Conflict: There is another one of that name.
+        """
+        mark = uuid.uuid4().hex
+        metadata = content["metadata"]
+        annotations = {**(metadata.get("annotations") or {}), CREATION: mark}
+        new = {"apiVersion": kind.version, "kind": kind.kind, **content}
+        new["metadata"] = {**metadata, "namespace": self.namespace, "annotations": annotations}
+        what = f"make {self._named(kind, metadata['name'])}"
+        try:
+            made: Object = self.connection.request(what, "POST", kind.path(self.namespace), body=new)
+        except Conflict:
+            made = self.get(kind, metadata["name"])
+            if (made["metadata"].get("annotations") or {}).get(CREATION) != mark:
+                raise
+        return made
+
+    def replace(self, kind: Kind, content: Object) -> Object:
+        """Put an object in the place of the version that it was made from.
+
+        Raises:
+            Conflict: It was changed meanwhile.
+        """
+        name = content["metadata"]["name"]
+        path = kind.path(self.namespace, name)
+        changed: Object = self.connection.request(f"change {self._named(kind, name)}", "PUT", path, body=content)
+        return changed
+
+    def patch(self, kind: Kind, name: str, change: Object) -> Object:
+        """Set fields of an object (a JSON merge patch: None removes one)."""
+        path = kind.path(self.namespace, name)
+        changed: Object = self.connection.request(
+            f"change {self._named(kind, name)}", "PATCH", path, body=change, content=_MERGE
+        )
+        return changed
+
+    def delete(self, kind: Kind, name: str) -> bool:
+        """Remove an object, and in the background what it owns; False where there was none."""
+        path = kind.path(self.namespace, name)
+        body = {"propagationPolicy": "Background"}
+        try:
+            self.connection.request(f"delete {self._named(kind, name)}", "DELETE", path, body=body)
+        except NotFound:
+            return False
+        return True
+
+    def watch(
+        self, kind: Kind, *, labels: str | None = None, fields: str | None = None, seconds: int | None = None
+    ) -> Iterator[Event]:
+        """Yield what there is and then each change, with no gap and nothing twice, whatever becomes of the link.
+
+        Args:
+            kind: What to look at.
+            labels: A label selector.
+            fields: A field selector.
+            seconds: After how long the server shall end a stream, which is then taken up again.
+        """
+        what = f"watch each {kind.kind} of the namespace {self.namespace!r}"
+        path = kind.path(self.namespace)
+
+        def stream(version: str) -> Iterator[Object]:
+            query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+            query |= {"labelSelector": labels, "fieldSelector": fields, "timeoutSeconds": seconds}  # type: ignore[dict-item]
+            for line in self.connection.stream(what, path, query=query):
+                event = json.loads(line)
+                if event["type"] == "ERROR":  # a Status in place of an object: 410, as a rule
+                    raise refusal(what, int(event["object"].get("code") or 500), line)
+                yield event
+
+        return follow(lambda: self._list(kind, labels, fields), stream)
+
+    def log(self, pod: str, container: str, *, follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
+        """Yield the lines that a container wrote.
+
+        Args:
+            pod: The pod.
+            container: Its container.
+            follow: Go on until it has ended.
+            tail: Only so many last lines.
+
+        Raises:
+            NotFound: The pod is gone.
+        """
+        what = f"read the log of {self._named(PODS, pod)}"
+        query = {"container": container, "follow": "true" if follow else None, "tailLines": tail}
+        return self.connection.stream(what, PODS.path(self.namespace, pod) + "/log", query=query)
