@@ -51,6 +51,8 @@ from dflow_hpc.executors.site import (
 _LIVE = frozenset({State.QUEUED, State.RUNNING, State.GONE, State.CANCELLING})
 _AWAITED = _LIVE | {State.SENT, State.UNCLEAR, State.UNSEEN}
 """States in which the machine may have the job, and a marker may turn up."""
+_UNTOLD = frozenset({State.QUEUED, State.RUNNING, State.GONE})
+"""States in which the scheduler can be asked why it told a job to end."""
 _ARRAY = 1000
 """Members of one array where the scheduler does not say how many it takes: Slurm's default."""
 _FETCHES = 5
@@ -347,9 +349,15 @@ class Dispatcher:
         if job is None:
             return
         self._markers[token] = marker
+        if marker.told_to_end and job.state in _UNTOLD:  # why, the scheduler says: see _sighted
+            self._tell(job, News.ABSENT, now)
+        else:
+            self._take_marker(job, marker, now)
+
+    def _take_marker(self, job: Job, marker: Marker, now: float) -> None:
         self._tell(job, News.MARKER, now)
         if job.state is State.FETCHING and marker.complete:
-            self._fetches.discard(token)
+            self._fetches.discard(job.token)
             self._tell(job, News.FETCHED, now)
 
     def _sighted(
@@ -366,7 +374,11 @@ class Dispatcher:
         settled = asked >= self._cancelled.get(job.token, asked) + self._waits.again
         if job.state is State.CANCELLING and not settled and (last is None or last.failure is None):
             return
-        if last is not None and not last.ended:
+        marker = self._markers.get(job.token) if job.state is State.GONE else None
+        if marker is not None and (last is None or last.failure is None):
+            if (last is not None and last.ended) or asked - job.since >= self._waits.why:
+                self._take_marker(job, marker, now)
+        elif last is not None and not last.ended:
             self._tell(job, News.STARTED if last.running else News.PENDING, now)
         elif last is not None and last.failure is not None:
             self._tell(job, News.FINAL, now, last.failure, last.word)

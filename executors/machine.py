@@ -79,6 +79,8 @@ class Waits:
     """Between two look-ups of a submission that left no trace."""
     grace: float = 300.0
     """For which a job may be absent without a marker."""
+    why: float = 30.0
+    """For which the scheduler may not say why it told a job to end that has left a marker."""
     throttled: float = 30.0
     """Before what the scheduler refused for now goes again."""
     unreachable: float = 20.0

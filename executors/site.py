@@ -10,6 +10,7 @@ answer could not say (the scheduler was silent) is None there, never an empty li
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,9 @@ class Sighting:
     expected: float | None = None
 
 
+_FIRST_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU)
+
+
 @dataclass(frozen=True)
 class Marker:
     """What a job left about its own end; its small outputs are in the leaf's directory already."""
@@ -119,6 +123,11 @@ class Marker:
     """``exit.json``: token, attempt, job, rc, stage, signal, host, start, end, memory."""
     complete: bool
     """All outputs are here; else ``fetch`` brings them."""
+
+    @property
+    def told_to_end(self) -> bool:
+        """Whether a signal ended it that schedulers send first: for a limit, for a deletion, or to make room."""
+        return bool(self.record.get("rc")) and self.record.get("signal") in _FIRST_SIGNALS
 
 
 @dataclass(frozen=True)

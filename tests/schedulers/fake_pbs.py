@@ -2,8 +2,14 @@
 
 Texts, exit codes and the order of attributes are those of ``data/openpbs-*.txt``; ``test_fake_pbs.py`` compares them
 byte for byte. A job is a process of this file (``mom``) in a session of its own, an array is one such process for all
-of its members. State: ``$FAKE_PBS`` with ``jobs/<n>.json``; the file ``down`` there makes the server unreachable, the
-file ``no-history`` makes it forget ended jobs.
+of its members. State: ``$FAKE_PBS`` with ``jobs/<n>.json``, and files by which a test makes it difficult:
+
+    down          the server cannot be reached
+    no-history    it forgets jobs that have ended
+    hold          what is submitted is held, as by a site's hook
+    full          no more jobs are taken
+    mute          the next job is taken, and the answer is lost; the file goes with it
+    next          the number of the next job: a server that crashed leaves out some
 
 Started as ``python fake_pbs.py qsub ...``; ``fakes.py`` writes the commands.
 """
@@ -24,8 +30,8 @@ from pathlib import Path
 SERVER, VERSION = "pbs-login", "23.06.06"
 QUEUES = {"workq": None, "gpuq": None, "short": 600}
 KNOWN = {"select", "ncpus", "mem", "walltime", "nodes", "ngpus", "place", "vmem", "cput", "file"}
-MAX_ARRAY = 10000
-KILL_DELAY = 10.0
+MAX_ARRAY = int(os.environ.get("FAKE_PBS_MAX_ARRAY", "10000"))
+KILL_DELAY = float(os.environ.get("FAKE_PBS_KILL_DELAY", "10"))
 USAGE_QSUB = """usage: qsub [-a date_time] [-A account_string] [-c interval]
 	[-C directive_prefix] [-e path] [-f ] [-h ] [-I [-X]] [-j oe|eo] [-J X-Y[:Z]]
 	[-k keep] [-l resource_list] [-m mail_options] [-M user_list]
@@ -131,12 +137,19 @@ def qsub(arguments: list[str]) -> None:
     options(directives(script), wanted)
     wanted.update(given)
     with locked():
+        if (root() / "hold").exists():
+            wanted["h"] = "True"
+        if (root() / "full").exists():  # not in the samples: the text and number are those of OpenPBS's list of errors
+            raise Refusal("qsub: Maximum number of jobs already in queue", 198)
         job = accepted(wanted, name, shlex.join(arguments))
         (root() / "jobs" / f"{job['number']}.sh").write_text(script)
         save(job)
-    print(job["id"])
     if job["attributes"]["job_state"] != "H":
         start_mom(job["number"])
+    if (root() / "mute").exists():
+        (root() / "mute").unlink()
+        raise Refusal("qsub: End of File", 1)
+    print(job["id"])
 
 
 def accepted(wanted: dict, default: str, arguments: str) -> dict:
@@ -152,7 +165,7 @@ def accepted(wanted: dict, default: str, arguments: str) -> dict:
     limit = QUEUES[queue]
     if limit and seconds(resources.get("walltime", "0")) > limit:
         raise Refusal("qsub: Job violates queue and/or server resource limits", 188)
-    number = len(list((root() / "jobs").glob("*.json")))
+    number = next_number()
     job_id = f"{number}[].{SERVER}" if members else f"{number}.{SERVER}"
     now, where = time.time(), Path.cwd()
     end = f".{number}" + (".^array_index^" if members else "")
@@ -192,7 +205,18 @@ def accepted(wanted: dict, default: str, arguments: str) -> dict:
         "members": {str(index): {"job_state": "Q", "substate": 10} for index in members},
         "at_once": at_once,
         "deleted": [],
+        "rerun": [],
     }
+
+
+def next_number() -> int:
+    """The next number of a job; one that was to be used by a refused submission is given again."""
+    told = root() / "next"
+    if told.exists():
+        number = int(told.read_text())
+        told.unlink()
+        return number
+    return max((int(path.stem) for path in (root() / "jobs").glob("*.json")), default=-1) + 1
 
 
 def array(wanted: dict) -> tuple[list[int], int | None]:
@@ -284,7 +308,12 @@ def mom(number: int) -> None:
             running[index] = Running(number, index)
         for index, process in list(running.items()):
             status = process.ended(index in job["deleted"] or "" in job["deleted"])
-            if status is not None:
+            if (index or "") in job["rerun"]:
+                with changing(number) as job:
+                    job["rerun"].remove(index or "")
+                process.crash()
+                running[index] = Running(number, index)
+            elif status is not None:
                 del running[index]
                 finish(number, index, status)
         time.sleep(0.02)
@@ -305,6 +334,8 @@ class Running:
         self.began = time.time()
         self.killed: float | None = None
         self.reason: int | None = None
+        self.memory = kilobytes(attributes["Resource_List"].get("mem", ""))
+        self.weighed = self.began
         own = {"PBS_JOBID": job["id"], "PBS_JOBNAME": attributes["Job_Name"], "PBS_QUEUE": attributes["queue"]}
         own |= {"PBS_ENVIRONMENT": "PBS_BATCH", "PBS_JOBDIR": os.environ["HOME"]}
         if index is not None:
@@ -341,15 +372,57 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)  # what it left behind
             return self.reason if self.reason is not None else returned if returned >= 0 else 128 - returned
-        if self.killed is None and (deleted or (self.limit and now - self.began >= self.limit)):
-            self.killed, self.reason = now, 271 if deleted else -29
-            if not deleted:
-                with self.error.open("a") as file:
-                    file.write(f"=>> PBS: job killed: walltime {int(now - self.began)} exceeded limit {self.limit}\n")
-            os.killpg(self.process.pid, signal.SIGTERM)
-        elif self.killed is not None and now - self.killed > KILL_DELAY:
+        if self.killed is None:
+            if deleted:
+                self._kill(271, "")
+            elif self.limit and now - self.began >= self.limit:
+                self._kill(-29, f"walltime {int(now - self.began)} exceeded limit {self.limit}")
+            elif self.memory and now - self.weighed > 0.2:
+                self.weighed, used = now, resident(self.process.pid)
+                if used > self.memory:
+                    self._kill(-27, f"mem {used}kb exceeded limit {self.memory}kb")
+        elif now - self.killed > KILL_DELAY:
             os.killpg(self.process.pid, signal.SIGKILL)
         return None
+
+    def crash(self) -> None:
+        for pid in members(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _kill(self, reason: int, text: str) -> None:
+        self.killed, self.reason = time.time(), reason
+        if text:
+            with self.error.open("a") as file:
+                file.write(f"=>> PBS: job killed: {text}\n")
+        for pid in members(self.process.pid):  # all of the session, as mom does
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(path.parent.name))
+    return found
+
+
+def resident(session: int) -> int:
+    """Kilobytes that a session has in memory."""
+    total = 0
+    for pid in members(session):
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    return total
+
+
+def kilobytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([kmgt]?)b?", text)
+    return int(match[1]) * 1024 ** "kmgt".index(match[2] or "k") if match else 0
 
 
 def finish(number: int, index: str | None, status: int | None) -> None:
@@ -357,7 +430,7 @@ def finish(number: int, index: str | None, status: int | None) -> None:
         record = job["attributes"] if index is None else job["members"][index]
         now = time.time()
         words = {None: "", 0: " and finished", 271: f" and terminated by {getpass.getuser()}@{SERVER}"}
-        words[-29] = " and exceeded resource walltime"
+        words |= {-29: " and exceeded resource walltime", -27: " and exceeded resource mem"}
         told = {"job_state": "F" if index is None else "X", "mtime": now, "history_timestamp": int(now)}
         told["substate"] = {None: 91, 271: 91, 0: 92}.get(status, 93)
         if status is not None:
@@ -431,9 +504,22 @@ def hold(arguments: list[str], held: bool) -> int:
     return 0
 
 
+def qrerun(arguments: list[str]) -> int:
+    """Not in the samples: a server does it by itself when a node has crashed."""
+    for text in options_left(arguments):
+        job, index = named(text)
+        if job is None:
+            return complain(f"qrerun: Unknown Job Id {text}", 153)
+        with changing(job["number"]) as job:
+            job["rerun"].append(index or "")
+    return 0
+
+
 def qselect(arguments: list[str]) -> int:
     wanted: dict[str, str] = {}
     history = "-x" in arguments
+    if history and (root() / "no-history").exists():  # not in the samples
+        return complain("qselect: PBS is not configured to maintain job history", 34)
     options([word for word in arguments if word != "-x"], wanted)
     for job in everything():
         attributes = job["attributes"]
@@ -620,7 +706,7 @@ def main(tool: str, arguments: list[str]) -> int:
             return 0
         if tool in ("qhold", "qrls"):
             return hold(arguments, tool == "qhold")
-        return {"qstat": qstat, "qselect": qselect, "qdel": qdel}[tool](arguments)
+        return {"qstat": qstat, "qselect": qselect, "qdel": qdel, "qrerun": qrerun}[tool](arguments)
     except Refusal as refusal:
         return complain(str(refusal), refusal.rc)
 

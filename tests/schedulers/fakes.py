@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-TOOLS = ("qsub", "qstat", "qselect", "qdel", "qhold", "qrls")
+TOOLS = ("qsub", "qstat", "qselect", "qdel", "qhold", "qrls", "qrerun")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def host(directory: Path) -> Cluster:
 
 
 def pbs(directory: Path) -> Cluster:
-    """OpenPBS; see ``fake_pbs.py``. Files in ``env["FAKE_PBS"]``: ``down``, ``no-history``."""
+    """OpenPBS; see ``fake_pbs.py``. Its head says which files in ``env["FAKE_PBS"]`` make it difficult."""
     cluster = host(directory)
     (directory / "bin").mkdir()
     (directory / "pbs").mkdir()
