@@ -33,7 +33,17 @@ from dflow_hpc.executors.questions import (
     Started,
     Submit,
 )
-from dflow_hpc.executors.records import Leaf, Record, fold, note, note_batch, note_delivered, note_taken
+from dflow_hpc.executors.reasons import Stuck
+from dflow_hpc.executors.records import (
+    Leaf,
+    Record,
+    fold,
+    note,
+    note_batch,
+    note_delivered,
+    note_paused,
+    note_taken,
+)
 from dflow_hpc.executors.site import (
     Batch,
     Bounds,
@@ -55,6 +65,8 @@ _UNTOLD = frozenset({State.QUEUED, State.RUNNING, State.GONE})
 """States in which the scheduler can be asked why it told a job to end."""
 _ARRAY = 1000
 """Members of one array where the scheduler does not say how many it takes: Slurm's default."""
+_MOVED = 60.0
+"""Seconds by which an estimated start must move to be noted."""
 _FETCHES = 5
 """Times that large outputs are asked for before it is given up."""
 
@@ -96,6 +108,7 @@ class Dispatcher:
         self._fetches: set[str] = set()
         self._cancels: set[str] = set()
         self._cancelled: dict[str, float] = {}
+        self._stuck = Stuck(waits.stuck)
         self._asked: set[type] = set()
         self._not_before: dict[type, float] = {}
         self._next_round = now
@@ -269,6 +282,7 @@ class Dispatcher:
             self.events.append(
                 Notice(f"the machine pauses: {why.rstrip('.')}. No job fails by this; it is asked again soon.")
             )
+            self._append(note_paused(why))
         self.paused = why
         self.put_back(question, now)
 
@@ -288,6 +302,7 @@ class Dispatcher:
         self._asked.discard(type(question))
         if self.paused:
             self.events.append(Notice("the machine answers again."))
+            self._append(note_paused(""))
             self.paused = ""
             self._next_round = now
 
@@ -339,6 +354,7 @@ class Dispatcher:
                     where = (job.batch, job.index)
                     answered = look.history is not None and token in question.gone
                     self._sighted(job, seen.get(where), past.get(where), answered, question.at, now)
+            look.notices += self._stuck.notices(self._jobs.values(), now)
         self.events += [Notice(text) for text in look.notices]
         after = {token: job.state if (job := self._jobs.get(token)) else None for token in before}
         self.rhythm.changed(before != after)
@@ -370,7 +386,7 @@ class Dispatcher:
         if seen is not None and not seen.ended:
             last = seen
         if last is not None:
-            job.word, job.node, job.expected = last.word, last.node or job.node, last.expected
+            self._note_seen(job, last)
         settled = asked >= self._cancelled.get(job.token, asked) + self._waits.again
         if job.state is State.CANCELLING and not settled and (last is None or last.failure is None):
             return
@@ -382,10 +398,24 @@ class Dispatcher:
             self._tell(job, News.STARTED if last.running else News.PENDING, now)
         elif last is not None and last.failure is not None:
             self._tell(job, News.FINAL, now, last.failure, last.word)
-        elif job.state is State.CANCELLING or (history and asked - job.since >= self._waits.grace):
-            self._tell(job, News.OVERDUE, now, reason=_without_trace(job, self._waits.grace))
+        elif job.state is State.CANCELLING or self._is_overdue(job, history, asked):
+            self._tell(job, News.OVERDUE, now, reason=_without_trace(job, history, asked))
         else:
             self._tell(job, News.ABSENT, now)
+
+    def _note_seen(self, job: Job, seen: Sighting) -> None:
+        """Keep what the scheduler said of a job; other processes read it in the journal."""
+        before = (job.word, job.node, job.expected)
+        job.word, job.node = seen.word, seen.node or job.node
+        # An estimate that moves a little with each round is not worth a record.
+        if seen.expected is None or job.expected is None or abs(seen.expected - job.expected) > _MOVED:
+            job.expected = seen.expected
+        if before != (job.word, job.node, job.expected):
+            self._append(note(job))
+
+    def _is_overdue(self, job: Job, history: bool, asked: float) -> bool:
+        wait = self._waits.grace if history else self._waits.blind
+        return job.state is State.GONE and asked - job.since >= wait
 
     def fetched(self, question: Fetch, answer: Mapping[str, str], now: float) -> None:
         """Take the answer of a fetch: by token nothing, or what went wrong."""
@@ -504,8 +534,11 @@ class Dispatcher:
                 self._cancels.add(job.token)
 
 
-def _without_trace(job: Job, grace: float) -> str:
+def _without_trace(job: Job, history: bool, asked: float) -> str:
+    where = "neither its directory nor the scheduler's history says how it ended"
+    if not history:
+        where = "its directory does not say how it ended, and the scheduler's history could not be asked"
     return (
-        f"job {job.id} left the queue without a marker, and after {grace:.0f} s neither its directory nor the "
-        f"scheduler's history says how it ended (last seen: {job.word or 'never'})"
+        f"job {job.id} left the queue without a marker, and after {asked - job.since:.0f} s {where} "
+        f"(last seen: {job.word or 'never'})"
     )

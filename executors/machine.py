@@ -93,6 +93,10 @@ class Waits:
     """Between two rounds while many do."""
     slowest: float = 120.0
     """Between two rounds while nothing changes; also never more than half of what the scheduler remembers."""
+    blind: float = 3600.0
+    """For which a job may be absent without a marker where the scheduler's history cannot be asked."""
+    stuck: float = 600.0
+    """For which a scheduler may give a reason that does not pass, before the user is told."""
     login: float = 15.0
     """Between two logins: more of them looks like an attack to some sites."""
 

@@ -38,12 +38,14 @@ class Known:
     batches: dict[str, Batch] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     """The scheduler's ids, by batch."""
+    paused: str = ""
+    """Why the machine could not be asked, if so."""
 
 
 def note(job: Job) -> Record:
     """Return the record of a job as it is now."""
     record: Record = {"token": job.token, "state": job.state.name, "since": job.since}
-    for name in ("batch", "index", "id", "word", "node", "started", "reason", "unwanted"):
+    for name in ("batch", "index", "id", "word", "node", "expected", "started", "reason", "unwanted"):
         if value := getattr(job, name):
             record[name] = value
     if job.failure is not None:
@@ -68,6 +70,11 @@ def note_delivered(token: str) -> Record:
     return {"delivered": token}
 
 
+def note_paused(why: str) -> Record:
+    """Return the record of why the machine cannot be asked; nothing: it answers again."""
+    return {"paused": why}
+
+
 def fold(records: Iterable[Record]) -> Known:
     """Return what records say together."""
     known = Known()
@@ -88,6 +95,8 @@ def fold(records: Iterable[Record]) -> Known:
         elif "delivered" in record:
             key, _, number = record["delivered"].rpartition("-")
             known.leaves[key].delivered = int(number)
+        elif "paused" in record:
+            known.paused = record["paused"]
     return known
 
 

@@ -23,6 +23,7 @@ _COMMANDS = {
     "list": ("look", "List the runs of this machine."),
     "get": ("look", "Show a run: its tree of steps, or the Workflow object."),
     "logs": ("look", "Print what the steps of a run printed."),
+    "explain": ("explain", "Say where a step is and why, what comes next, and how to look by hand."),
     "wait": ("look", "Wait until a run has ended."),
     "resume": ("steer", "Go on: after a crash, Ctrl-C, suspend, or at a suspend step."),
     "retry": ("steer", "Run what failed again, and keep what succeeded."),

@@ -8,7 +8,7 @@ import pytest
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors import site
 from dflow_hpc.executors.broker import Broker
-from dflow_hpc.executors.explain import explain
+from dflow_hpc.executors.explain import explain, read
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.machine import Resources, Waits
@@ -203,7 +203,8 @@ def test_another_process_reads_what_is_known_of_a_leaf(tmp_path, parcel):
         await until(lambda: "k" in broker.dispatcher.leaves)
         await until(lambda: broker.dispatcher.leaves["k"].jobs[0].state is State.RUNNING)
         await asyncio.sleep(0.02)
-        found = explain(tmp_path / "journal.jsonl", "k")
+        [known] = read([tmp_path / "journal.jsonl"])
+        found = explain(known, "k")
         machine.finished.add("k-1")
         await task
         await broker.close()
@@ -213,7 +214,7 @@ def test_another_process_reads_what_is_known_of_a_leaf(tmp_path, parcel):
     [attempt] = found["attempts"]
     assert (attempt["token"], attempt["state"], attempt["id"], attempt["word"]) == ("k-1", "RUNNING", "7", "RUNNING")
     assert found["job_name"] == "k-1.step"
-    assert explain(tmp_path / "journal.jsonl", "other") is None
+    assert explain(read([tmp_path / "journal.jsonl"])[0], "other") is None
 
 
 def test_a_bug_ends_the_wait(tmp_path, parcel):

@@ -122,3 +122,27 @@ def test_stop_ends_the_jobs(project):
     assert not Path(f"/proc/{pid}").exists()
     (project.home / "gate").touch()
     assert len(project.ledger()) == 1
+
+
+def test_explain_says_where_a_step_is_from_any_process(project):
+    engine = project.start("far.py")
+    project.until(lambda: len(project.ledger()) == 1)
+    project.until(lambda: "RUNNING: runs" in project.ended(project.command("explain", "far-1", "wait")))
+    [facts] = json.loads(project.ended(project.command("explain", "far-1", "wait", "-o", "json")))
+    [attempt] = facts["job"]["attempts"]
+    assert (facts["machine"], facts["next"]["text"], attempt["state"]) == ("far", "its end is awaited", "RUNNING")
+    assert (project.path / "there" / attempt["token"][:-2] / "attempt.1").is_dir()
+    assert any(attempt["token"][:-2] in command for command in facts["commands"])
+    said = project.ended(project.command("explain", "far-1", "double"))
+    assert "double of template far-steps: it waits for wait (Running)" in said
+    os.kill(engine.pid, signal.SIGKILL)
+    engine.communicate(timeout=60)
+    said = project.ended(project.command("explain", "far-1", "wait"))
+    assert "no process works on the run. Go on with `dflow-hpc resume far-1`" in said
+    assert "may go on meanwhile" in said
+    assert "steps that ran are: wait" in project.ended(project.command("explain", "far-1", "other"))
+    (project.home / "gate").touch()
+    project.ended(project.command("resume", "far-1"))
+    [facts] = json.loads(project.ended(project.command("explain", "far-1", "double", "-o", "json")))
+    assert "doubles 41 text" in facts["log"]
+    assert facts["next"]["text"] == "nothing: its outcome is the step's"

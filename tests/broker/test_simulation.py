@@ -121,8 +121,8 @@ def parcel(key):
     return Parcel(key, "step", "wf/step", Resources(), {}, Path("/nowhere"), machine=MACHINE)
 
 
-def live_through(random, leaves, accounting):
-    world = World(random, accounting=accounting)
+def live_through(random, leaves, accounting, mute=False):
+    world = World(random, accounting=accounting, mute=mute)
     client = Client(world, random, leaves)
     end = world.now + DAY
     while world.now < end:
@@ -151,3 +151,11 @@ def test_each_leaf_has_one_result_and_never_two_lives(seed, leaves, accounting):
     import random
 
     live_through(random.Random(seed), leaves, accounting)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_no_job_waits_for_ever_for_a_history_that_never_answers(seed):
+    import random
+
+    live_through(random.Random(seed), 5, False, mute=True)

@@ -54,6 +54,8 @@ class World:
 
     random: object
     accounting: bool = True
+    mute: bool = False
+    """Whether its history is never answered."""
     now: float = 1_000_000.0
     calm: bool = False
     """No more faults: what is left must come to its end."""
@@ -254,7 +256,7 @@ class World:
             ]
             mine = {(batch.id, taken) for batch, taken in live}
             look.queue = [self._sight(job) for job in shown if (job.batch, str(job.id)) in mine]
-            if not self.chance(0.2):
+            if not self.mute and not self.chance(0.2):
                 told = [job for job in self.jobs if self.accounting and job.submitted + 3 < self.now]
                 look.history = [
                     self._sight(job) for job in told if job.token in gone and (job.batch, str(job.id)) in mine

@@ -22,7 +22,7 @@ from typing import Any
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
-from dflow_hpc.engines.local import control, index, launch, provision, report
+from dflow_hpc.engines.local import control, explain, index, launch, provision, report
 from dflow_hpc.engines.local.rundir import RunDir, step_key
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 from dflow_hpc.engines.local.work import placement
@@ -326,16 +326,31 @@ class LocalEngine:
         """
         run = self.find(id)
         nodes = self._state(run).tree.nodes
-        found = []
-        for node in nodes.values():
-            if node["type"] in LEAF_TYPES and (step is None or _is_named(nodes, node, step)):
-                log = run.leaf_dir(node) / "log.txt"
-                found.append(LeafLog(node["id"], node["name"], node["phase"], log))
-        if step is not None and not found:
-            names = sorted({node["displayName"] for node in nodes.values() if node["type"] in LEAF_TYPES})
-            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise EngineError(f"the step {step!r} of {run.name} was asked for; steps that ran are: {shown or 'none'}.")
-        return found
+        leaves = _leaves(nodes, step)
+        if step is not None and not leaves:
+            raise _no_step(run, nodes, step)
+        return [LeafLog(node["id"], node["name"], node["phase"], run.leaf_dir(node) / "log.txt") for node in leaves]
+
+    def explain(self, id: str, step: str) -> list[dict[str, Any]]:
+        """Return what is known of the leaves of a step, from any process; see ``explain.py``.
+
+        Args:
+            id: The run.
+            step: Id, name, displayName or key, as for ``logs``; a name that only the manifest has is a step that has
+                not begun.
+
+        Raises:
+            EngineError: Nothing is named so.
+        """
+        run = self.find(id)
+        state = self._state(run)
+        leaves = _leaves(state.tree.nodes, step)
+        if leaves:
+            return [explain.explain_node(run, state, node) for node in leaves]
+        reasons = explain.waits_for(run.workflow(), state.tree.nodes, step)
+        if not reasons:
+            raise _no_step(run, state.tree.nodes, step)
+        return [{"name": step, "phase": "not begun", "next": {"text": reason, "at": None}} for reason in reasons]
 
     def failed_steps(self, id: str) -> list[report.FailedStep]:
         """Return the steps that failed by themselves, with what they printed last."""
@@ -377,6 +392,18 @@ def _script_directory() -> Path | None:
     """Return where the running script lies; None in a notebook or a REPL."""
     script = Path(sys.argv[0]) if sys.argv else Path()
     return script.parent if script.suffix == ".py" else None
+
+
+def _leaves(nodes: dict[str, dict[str, Any]], step: str | None) -> list[dict[str, Any]]:
+    """Return the leaves of a step, or all, in the order of their start."""
+    leaves = (node for node in nodes.values() if node["type"] in LEAF_TYPES)
+    return [node for node in leaves if step is None or _is_named(nodes, node, step)]
+
+
+def _no_step(run: RunDir, nodes: dict[str, dict[str, Any]], step: str) -> EngineError:
+    names = sorted({node["displayName"] for node in _leaves(nodes, None)})
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return EngineError(f"the step {step!r} of {run.name} was asked for; steps that ran are: {shown or 'none'}.")
 
 
 def _is_named(nodes: dict[str, dict[str, Any]], node: dict[str, Any] | None, text: str) -> bool:

@@ -136,6 +136,11 @@ def kept(run_dir: Path) -> dict[str, Any]:
     return found
 
 
+def profiles(run_dir: Path) -> dict[str, Machine]:
+    """Return the profiles of a run's machines by their names, as they were at the submission."""
+    return {name: _machine(data) for name, data in kept(run_dir).items()}
+
+
 def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Resources:
     return step_resources(defaults, json.loads(wished), f"template {template.get('name')!r}")
 
