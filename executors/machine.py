@@ -30,6 +30,7 @@ from typing import Any
 
 from dflow_hpc.config import user_config_dir
 from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors.runtimes import RUNTIMES, Runtime
 
 TRANSPORTS = ("paramiko", "openssh", "local")
 FILE_NAME = "machines.toml"
@@ -114,7 +115,13 @@ class Machine:
     root: str | None = None
     """Directory there, absolute or relative to the home."""
     setup: tuple[str, ...] = ()
-    """Shell lines before each program."""
+    """Shell lines before each program, and before its container."""
+    runtime: str = "none"
+    """What runs the images of steps there; ``none``: programs run on the host."""
+    runtime_options: tuple[str, ...] = ()
+    """Further words for the runtime, such as ``--nv``."""
+    images: dict[str, str] = field(default_factory=dict)
+    """By the image of a template, or a pattern: what it is there. See ``runtimes.Runtime``."""
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
     waits: Waits = field(default_factory=Waits)
@@ -123,6 +130,11 @@ class Machine:
     def account(self) -> tuple[str | None, ...]:
         """What profiles of one account have in common: they share a login, the look at its queue, and a journal."""
         return (self.scheduler, self.host, self.ssh_config, self.transport, self.root)
+
+    @property
+    def containers(self) -> Runtime:
+        """What it says about containers."""
+        return Runtime(self.runtime, self.images, self.runtime_options)
 
     def describe(self) -> str:
         """Return its scheduler and how it is reached, in words."""
@@ -199,9 +211,10 @@ class Machines:
                 f"machine {name!r} was asked for; its profiles extend each other in a ring: {[*line, step]}"
             )
         below, _ = self._merged(base, number + 1 if base == name else 0, [*line, step])
-        for key in ("resources", "limits", "waits"):
+        for key in ("resources", "limits", "waits", "images"):
             if isinstance(table.get(key), dict) and isinstance(below.get(key), dict):
-                table[key] = {**below[key], **table[key]}
+                # Own entries first: of the patterns of images the first one that fits counts.
+                table[key] = {**table[key], **{name: below[key][name] for name in below[key] if name not in table[key]}}
         return {**below, **table}, where
 
     def _unknown(self, name: str, line: list[str]) -> ConfigError:
@@ -255,6 +268,7 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
     for key, value, choices in (
         ("scheduler", machine.scheduler, schedulers.names()),
         ("transport", machine.transport, (None, *TRANSPORTS)),
+        ("runtime", machine.runtime, ("none", *RUNTIMES)),
     ):
         if value not in choices:
             raise ConfigError(f"{place}: {key} = {value!r}; known are {', '.join(word for word in choices if word)}.")
@@ -288,6 +302,7 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "int | None": (int, "a whole number"),
     "float": ((int, float), "a number of seconds"),
     "tuple[str, ...]": (list, "a list of texts"),
+    "dict[str, str]": (dict, "a table of texts"),
 }
 
 
@@ -303,8 +318,8 @@ def _checked(
     for key, value in table.items():
         expected, words = _TYPES[fields[key]]
         right = isinstance(value, expected) and not isinstance(value, bool)
-        if right and expected is list:
-            right = all(isinstance(item, str) for item in value)
+        if right and expected in (list, dict):
+            right = all(isinstance(item, str) for item in (value.values() if expected is dict else value))
         if not right:
             raise ConfigError(f"{where}: {key} must be {words}; found {value!r}.")
         found[key] = tuple(value) if expected is list else value

@@ -150,7 +150,15 @@ class RemoteSite:
             if load.wants(sha, self._scripts):
                 self._scripts.add_code(load.cargo, sha, parcel.code)
         there = self._scripts.leaf_directory(token)
-        files = leaf_files(parcel.spec, here=parcel.root, there=there, code=code, setup=parcel.machine.setup)
+        files = leaf_files(
+            parcel.spec,
+            here=parcel.root,
+            there=there,
+            scripts=self._scripts.home().scripts,
+            code=code,
+            setup=parcel.machine.setup,
+            runtime=parcel.machine.containers,
+        )
         pieces = Pieces(parcel.spec.get("own", ()))
         self._scripts.add_leaf(load.cargo, token, files, parcel.root, pieces)
         for piece in pieces.found:

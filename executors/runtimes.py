@@ -1,7 +1,7 @@
 """Command lines of container runtimes: pure functions from what a container is to the words that run it.
 
 Podman and Docker keep a container by its name, so one of an earlier life can be removed before it runs again;
-Apptainer runs it as an ordinary process of the user.
+Apptainer, Singularity and Charliecloud run it as an ordinary process of the user.
 
 Not here: which directory is mounted where (``engines/local/work/views.py``), and running anything.
 
@@ -12,13 +12,20 @@ variables are arguments; their values go through the environment of the runtime'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from dflow_hpc.errors import ConfigError
 
-RUNTIMES = ("podman", "docker", "apptainer")
+RUNTIMES = ("podman", "docker", "apptainer", "singularity", "charliecloud")
+_OCI = ("podman", "docker")
 _CLIENTS_OWN = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST")
 """Variables by which a client finds its helpers and its server."""
+TERMINATION_LOG = "/dev/termination-log"
+"""Where Kubernetes lets a program say why it ended."""
+_OTHER_LOG = "/argo/termination-log"
+MAKER = "charlie.sh"
+"""The script that makes what Charliecloud cannot: mount points in an image that must stay as it is."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,68 @@ class Container:
     args: tuple[str, ...]
     variables: Mapping[str, str]
     mounts: Sequence[tuple[str, str]]
-    """Pairs of a path of the host and one in the container."""
+    """Pairs of a path of the host and one in the container; what holds another one comes first."""
     directory: str | None = None
     """Where it starts; None is the image's choice."""
-    user: tuple[int, int] | None = None
-    """Uid and gid inside, where files that it makes would else belong to root."""
+    user: str | None = None
+    """``uid:gid`` inside, where files that it makes would else belong to root."""
+    options: tuple[str, ...] = ()
+    """Further words for the runtime."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a machine's profile says about containers there."""
+
+    name: str = "none"
+    """One of ``RUNTIMES``, or ``none``: programs run on the host."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """By a template's image, or a pattern (``python:*``): a file, a directory or a reference there."""
+    options: tuple[str, ...] = ()
+
+    def image(self, wanted: str) -> str:
+        """Return what a template's image is there: the entry of that name, else the first pattern's, else itself."""
+        if wanted in self.images:
+            return self.images[wanted]
+        return next((found for pattern, found in self.images.items() if fnmatchcase(wanted, pattern)), wanted)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """How a runtime says that it could not start a program, which is no failure of the program."""
+
+    codes: tuple[int, ...]
+    words: str
+    """The beginning of the last line that it prints."""
+
+
+_TROUBLES = {
+    "podman": Trouble((125,), "Error:"),
+    "docker": Trouble((125,), "docker:"),
+    "apptainer": Trouble((255,), "FATAL:"),
+    "singularity": Trouble((255,), "FATAL:"),
+    "charliecloud": Trouble((1, 31, 49), "ch-run["),
+}
+
+
+def trouble(runtime: str) -> Trouble:
+    """Return how a runtime of ``RUNTIMES`` tells its own failures."""
+    return _TROUBLES[runtime]
+
+
+def program_of(runtime: str) -> str:
+    """Return the name of a runtime's program."""
+    return "ch-run" if runtime == "charliecloud" else runtime
+
+
+def termination_log(runtime: str) -> str:
+    """Return where a container finds ``TERMINATION_LOG``: only some runtimes mount anything below ``/dev``."""
+    return TERMINATION_LOG if runtime in _OCI else _OTHER_LOG
+
+
+def knows_entry_points(runtime: str) -> bool:
+    """Say whether a container without a command runs what its image says."""
+    return runtime != "charliecloud"
 
 
 def run_words(runtime: str, container: Container) -> list[str]:
@@ -48,12 +112,17 @@ def run_words(runtime: str, container: Container) -> list[str]:
         container: What to run.
 
     Raises:
-        ConfigError: The runtime is unknown.
+        ConfigError: The runtime is unknown, or a path cannot be said to it.
     """
-    if runtime in ("podman", "docker"):
+    for path in (path for pair in container.mounts for path in pair):
+        if ":" in path or "," in path:
+            raise ConfigError(f"{path} was to be mounted in a container; {runtime} cannot be told of names with : or ,")
+    if runtime in _OCI:
         return _podman_or_docker(runtime, container)
-    if runtime == "apptainer":
-        return _apptainer(container)
+    if runtime in ("apptainer", "singularity"):
+        return _apptainer(runtime, container)
+    if runtime == "charliecloud":
+        return _charliecloud(container)
     raise ConfigError(f"runtime {runtime!r} was asked for; known are host, {', '.join(RUNTIMES)}.")
 
 
@@ -61,7 +130,7 @@ def _podman_or_docker(runtime: str, container: Container) -> list[str]:
     # Without the label option SELinux would keep the container from what is mounted.
     words = [runtime, "run", "--rm", "--name", container.name, "--security-opt", "label=disable"]
     if runtime == "docker" and container.user is not None:  # rootless Podman maps the container's root to the user
-        words += ["--user", "{}:{}".format(*container.user)]
+        words += ["--user", container.user]
     for source, target in container.mounts:
         words += ["--volume", f"{source}:{target}"]
     for name in sorted(container.variables):
@@ -71,33 +140,46 @@ def _podman_or_docker(runtime: str, container: Container) -> list[str]:
         words += ["--workdir", container.directory]
     if container.command:
         words += ["--entrypoint", container.command[0]]
-    return [*words, container.image, *container.command[1:], *container.args]
+    image = [container.image]
+    if container.image.startswith("/"):  # a directory; what the program changes in it is thrown away
+        image = ["--rootfs", f"{container.image}:O"]
+    return [*words, *container.options, *image, *container.command[1:], *container.args]
 
 
-def _apptainer(container: Container) -> list[str]:
+def _apptainer(runtime: str, container: Container) -> list[str]:
     # Nothing of the host but what is mounted: neither its home, nor its /tmp, nor its variables.
-    words = ["apptainer", "exec" if container.command else "run", "--contain", "--cleanenv", "--no-home"]
+    words = [runtime, "exec" if container.command else "run", "--contain", "--cleanenv", "--no-home"]
     words += ["--writable-tmpfs"]
     for source, target in container.mounts:
         words += ["--bind", f"{source}:{target}"]
     if container.directory is not None:
         words += ["--pwd", container.directory]
-    image = container.image if "://" in container.image or container.image.endswith(".sif") else ""
-    return [*words, image or f"docker://{container.image}", *container.command, *container.args]
+    own = "://" in container.image or container.image.startswith("/") or container.image.endswith(".sif")
+    image = container.image if own else f"docker://{container.image}"
+    return [*words, *container.options, image, *container.command, *container.args]
 
 
-def client_environment(runtime: str, container: Container, host: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which the words of ``run_words`` must run.
+def _charliecloud(container: Container) -> list[str]:
+    # The names are those that the image sees; the script drops all others.
+    words = [MAKER, container.image, " ".join(sorted(container.variables))]
+    for source, target in container.mounts:
+        words += ["--bind", f"{source}:{target}"]
+    if container.directory is not None:
+        words += ["--cd", container.directory]
+    return [*words, *container.options, "./.image", "--", *container.command, *container.args]
+
+
+def client_variables(runtime: str, container: Container) -> dict[str, str]:
+    """Return the variables with values that the client of a runtime must have for a container's.
 
     Args:
         runtime: One of ``RUNTIMES``.
         container: What is run.
-        host: The environment of this process: the client needs its own PATH and HOME.
     """
-    if runtime == "apptainer":
-        return {**host, **{f"APPTAINERENV_{name}": value for name, value in container.variables.items()}}
-    own = {name: value for name, value in container.variables.items() if name not in _CLIENTS_OWN}
-    return {**host, **own}
+    if runtime in ("apptainer", "singularity"):
+        return {f"{runtime.upper()}ENV_{name}": value for name, value in container.variables.items()}
+    own = () if runtime == "charliecloud" else _CLIENTS_OWN
+    return {name: value for name, value in container.variables.items() if name not in own}
 
 
 def removal_words(runtime: str, name: str) -> list[str] | None:

@@ -13,6 +13,7 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -67,12 +68,12 @@ def list_command() -> None:
 def show_command(name: str) -> None:
     """Print profile NAME with everything that it extends, as TOML."""
     values = dataclasses.asdict(_profile(name))
-    tables = {key: values.pop(key) for key in ("resources", "limits", "waits")}
+    tables = {key: values.pop(key) for key in ("resources", "limits", "waits", "images")}
     for title, table in [("", {key: value for key, value in values.items() if key != "name"}), *tables.items()]:
         click.echo(f"[machine.{name}{title and '.' + title}]")
         for key, value in table.items():
             if value not in (None, (), ""):
-                click.echo(f"{key} = {_toml(value)}")
+                click.echo(f"{key if re.fullmatch('[a-z_]+', key) else _toml(key)} = {_toml(value)}")
 
 
 def _toml(value: Any) -> str:
@@ -248,7 +249,8 @@ class Check:
         cargo, batch = Cargo(), f"check-{token}"
         program = {"words": ["sh", "-c", _PROBE, "probe", *self._modules], "env": _endpoint()}
         there = self._scripts.leaf_directory(token)
-        files = leaf_files(program, here=Path("/nowhere"), there=there, setup=self._machine.setup)
+        scripts = self._scripts.home().scripts
+        files = leaf_files(program, here=Path("/nowhere"), there=there, scripts=scripts, setup=self._machine.setup)
         self._scripts.add_leaf(cargo, token, files)
         job = JobScript(
             name=f"{token}.check",

@@ -3,7 +3,8 @@
 A *program* is a dict. Of a command: ``words``, ``directory``, ``texts`` (files below the leaf's directory in which it
 is named, such as the script). Of a Python OP: ``record`` (with its ``bundle``). Of both: ``env``, ``result`` (stdout
 becomes the file ``result``), ``outputs`` (paths below the leaf's directory that come back), ``own`` (paths of inputs
-that it may write to).
+that it may write to), and, where the machine has a container runtime, ``image``; of a command then ``command`` and
+``args`` instead of ``words``, and ``mounts``.
 
 Pure functions, but for the reading of ``texts``.
 
@@ -12,6 +13,7 @@ Trap: values of variables may be secret. They are in ``env.sh`` only, which the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -20,14 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from dflow_hpc.errors import SubmitError
+from dflow_hpc.executors import runtimes
+from dflow_hpc.executors.runtimes import Container, Runtime
 
 LEAF_FILES = ("leaf.sh", "env.sh", "setup", "record.json", "outputs.list", "inputs.list", "spec.json")
 """Names in a leaf's directory there that are the protocol's own."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USER = "uid:gid there"
 
 
 def leaf_files(
-    program: Mapping[str, Any], *, here: Path, there: str, code: str | None = None, setup: Sequence[str] = ()
+    program: Mapping[str, Any],
+    *,
+    here: Path,
+    there: str,
+    scripts: str,
+    code: str | None = None,
+    setup: Sequence[str] = (),
+    runtime: Runtime | None = None,
 ) -> dict[str, bytes]:
     """Return the files of a leaf by their paths in its directory.
 
@@ -35,8 +47,10 @@ def leaf_files(
         program: See above. Texts in it may name ``here``.
         here: The leaf's directory on this side.
         there: The same there, absolute.
+        scripts: Directory of the protocol's scripts there, absolute.
         code: The extracted bundle there, absolute; of a Python OP.
         setup: The machine's setup lines.
+        runtime: What the machine's profile says about containers; programs without an image run on the host.
 
     Raises:
         SubmitError: A variable or an output has a name that cannot be brought to a shell.
@@ -45,9 +59,19 @@ def leaf_files(
     def moved(text: str) -> str:
         return text.replace(str(here), there)
 
+    variables = {name: moved(value) for name, value in program.get("env", {}).items()}
+    lines = [*(["set -e", *setup, "set +e"] if setup else ())]
+    if runtime is not None and "image" in program:
+        container = _container(program, moved, there, scripts, code or "", variables, runtime)
+        variables = runtimes.client_variables(runtime.name, container)
+        lines += _contained(container, runtime, scripts)
+    else:
+        lines = [". ./env.sh", *lines, *_on_host(program, moved, code)]
+    if "record" not in program:
+        lines.insert(-1, ': >"$DFH_LEAF/.main"')  # an OP's process says itself when it has begun
     files = {
-        "leaf.sh": _script(program, moved, code, setup),
-        "env.sh": _environment({name: moved(value) for name, value in program.get("env", {}).items()}),
+        "leaf.sh": "\n".join(lines) + (' >"$DFH_LEAF/result"' if program.get("result") else "") + "\n",
+        "env.sh": _environment(variables),
         "outputs.list": "".join(f"{_output(path)}\n" for path in program.get("outputs", ())),
         "spec.json": json.dumps({key: value for key, value in program.items() if key != "env"}, indent=1),
     }
@@ -61,25 +85,74 @@ def leaf_files(
     return found
 
 
-def _script(program: Mapping[str, Any], moved: Callable[[str], str], code: str | None, setup: Sequence[str]) -> str:
-    lines = [". ./env.sh"]
-    if setup:
-        lines += ["set -e", *setup, "set +e"]
+def _on_host(program: Mapping[str, Any], moved: Callable[[str], str], code: str | None) -> list[str]:
     if "record" in program:
-        # The OP's process says itself when it has begun: a missing or old Python is no failure of the OP.
-        lines += [
-            "command -v python3 >/dev/null || {",
-            "    echo 'there is no python3 on this machine; load one in the setup lines of its profile' >trouble",
-            "    exit 64",
-            "}",
-        ]
+        # A missing or old Python is no failure of the OP.
+        refusal = _refuse("there is no python3 on $(uname -n); load one in the setup lines of the machine's profile")
         command = f'python3 "$DFH_BIN/op.py" "$DFH_LEAF" {shlex.quote(code or "")}'
+        return [f"command -v python3 >/dev/null || {refusal}", f"exec {command}"]
+    directory = shlex.quote(moved(program.get("directory") or "workdir"))
+    command = " ".join(shlex.quote(moved(word)) for word in program["words"])
+    return [f"mkdir -p {directory}", f"cd {directory} || exit 64", f"exec {command}"]
+
+
+def _container(
+    program: Mapping[str, Any],
+    moved: Callable[[str], str],
+    there: str,
+    scripts: str,
+    code: str,
+    variables: Mapping[str, str],
+    runtime: Runtime,
+) -> Container:
+    if "record" in program:
+        # /tmp first: all others may lie below it.
+        mounts = [(f"{there}/root/tmp", "/tmp"), *((path, path) for path in sorted({there, scripts, code}))]  # noqa: S108
+        command, args = ["python3", f"{scripts}/op.py", there, code], []
     else:
-        directory = shlex.quote(moved(program.get("directory") or "workdir"))
-        lines += [": >.main", f"mkdir -p {directory}", f"cd {directory} || exit 64"]
-        command = " ".join(shlex.quote(moved(word)) for word in program["words"])
-    lines.append(f"exec {command}" + (' >"$DFH_LEAF/result"' if program.get("result") else ""))
-    return "\n".join(lines) + "\n"
+        mounts = [(moved(source), target) for source, target in program["mounts"]]
+        command, args = program["command"], program["args"]
+    return Container(
+        name=f"dflow-{hashlib.sha256(there.encode()).hexdigest()[:16]}",
+        image=runtime.image(program["image"]),
+        command=tuple(command),
+        args=tuple(args),
+        variables=variables,
+        mounts=mounts,
+        directory=f"{there}/workdir" if "record" in program else program["directory"],
+        user=_USER,
+        options=runtime.options,
+    )
+
+
+def _contained(container: Container, runtime: Runtime, scripts: str) -> list[str]:
+    """Return the lines that run a container, or say why it cannot be: what goes wrong before the program is not its."""
+    name, image = runtimes.program_of(runtime.name), container.image
+    refusal = _refuse(
+        f"there is no {name} on $(uname -n); load it in the setup lines of the machine's profile, or change its runtime"
+    )
+    lines = [f"command -v {name} >/dev/null || {refusal}"]
+    if image.startswith("/"):
+        refusal = _refuse(f"there is no image {image} on $(uname -n); see images in the machine's profile")
+        lines.append(f"[ -e {shlex.quote(image)} ] || {refusal}")
+    told = runtimes.trouble(runtime.name)
+    facts = [" ".join(map(str, told.codes)), told.words, f"{name} could not run the image {image}"]
+    lines += [f"printf '%s\\n' {' '.join(map(shlex.quote, facts))} >runtime", "mkdir -p root/tmp"]
+    words = runtimes.run_words(runtime.name, container)
+    if words[0] == runtimes.MAKER:
+        words[:1] = ["sh", f"{scripts}/{runtimes.MAKER}"]
+    else:
+        lines.append(". ./env.sh")
+    removal = runtimes.removal_words(runtime.name, container.name)
+    if removal is not None:
+        lines.append(f"{shlex.join(removal)} >/dev/null 2>&1")
+    return [*lines, "exec " + " ".join('"$(id -u):$(id -g)"' if word is _USER else shlex.quote(word) for word in words)]
+
+
+def _refuse(text: str) -> str:
+    """Return a command that ends the leaf before its program begins; the shell fills in what stands in ``$(...)``."""
+    quoted = "".join("\\" + char if char in '"`\\' else char for char in text)
+    return f'{{ echo "{quoted}" >trouble; exit 64; }}'
 
 
 def _environment(variables: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
         [ -e "$root/.old/$token" ] || echo 1 >"$root/.done/$token"
         exit 0
     fi
-    rm -rf .main pack trouble changed outputs workdir result log.txt log.tail
+    rm -rf .main runtime pack trouble changed outputs workdir result log.txt log.tail
 fi
 
 rc=0 stage=in signal=0 child='' interrupted=''
@@ -143,6 +143,18 @@ attend() {
     child=''
 }
 
+# A container runtime that could not start the program ends with a code of its own, and its last words say so.
+runtime_trouble() {
+    { read -r codes && read -r words && read -r what; } <runtime
+    last=$(tail -n 1 log.txt)
+    case " $codes " in *" $rc "*)
+        case $last in "$words"*) rm -f .main ;; esac
+        ;;
+    esac
+    # Nothing started: an OP says itself that it did.
+    [ -e .main ] || printf '%s\n' "$what (rc $rc): $last" >trouble
+}
+
 mkdir -p workdir || exit
 shell='sh'
 if [ -e setup ] && command -v bash >/dev/null; then shell='bash -l'; fi  # "module" is a function of login shells
@@ -156,6 +168,7 @@ elif [ "$signal" -ne 0 ]; then
     rc=$((128 + signal))
 fi
 if [ "$rc" -gt 128 ] && [ "$rc" -le 192 ] && [ "$signal" -eq 0 ]; then signal=$((rc - 128)); fi
+if [ -e runtime ] && [ ! -s trouble ] && [ "$signal" -eq 0 ]; then runtime_trouble; fi
 if [ -e .main ] && [ ! -s trouble ]; then
     stage=main
 elif [ ! -s trouble ] && [ "$signal" -eq 0 ]; then

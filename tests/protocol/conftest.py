@@ -42,6 +42,7 @@ class Machine:
         self.here = directory / "here"
         self.transport = LocalTransport()
         self.scripts = Scripts(self.transport, str(self.root))
+        self.runtime = None
         self.ended = {}
 
     @staticmethod
@@ -56,7 +57,10 @@ class Machine:
             here = self.here / token
             (here / "inputs").mkdir(parents=True, exist_ok=True)
             there = self.scripts.leaf_directory(token)
-            files = leaf_files(program, here=here, there=there, code=code, setup=setup)
+            scripts = self.scripts.home().scripts
+            files = leaf_files(
+                program, here=here, there=there, scripts=scripts, code=code, setup=setup, runtime=self.runtime
+            )
             self.scripts.add_leaf(cargo, token, files, here)
         script = "#!/bin/sh\n" + self.scripts.body(batch)
         command = f"STUB={shlex.quote(str(self.stub))} {shlex.quote(str(self.stub))}/sbatch {batch} {len(programs)}"

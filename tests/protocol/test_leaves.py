@@ -326,7 +326,7 @@ def test_names_that_cannot_travel_are_refused(machine, tmp_path):
         (machine.command("x", outputs=["a\nb"]), "line end"),
     ):
         with pytest.raises(SubmitError, match=words):
-            leaf_files(program, here=tmp_path, there="/there")
+            leaf_files(program, here=tmp_path, there="/there", scripts="/scripts")
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(StorageError, match="neither a file"):
         Cargo().tree("x", tmp_path)
@@ -371,4 +371,4 @@ def test_the_scripts_are_clean():
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (0, "")
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9

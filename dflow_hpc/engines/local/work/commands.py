@@ -65,7 +65,7 @@ def run(leaf: Leaf) -> dict[str, Any]:
     os.mkdir(f"{root}/inputs")
     staging.stage_parameters(f"{root}/inputs/parameters", leaf.inputs.get("parameters") or [])
     settings = leaf.settings
-    contained = settings["runtime"] not in (None, "host")
+    contained = "" if settings["runtime"] == "host" else settings["runtime"] or ""
     view = View(root, settings["run_dir"], template, settings["keep"], settings["no_namespaces"], contained)
     inputs = _stage(leaf, view)
     os.mkdir(f"{root}/workdir")
@@ -203,18 +203,23 @@ def _contained(leaf: Leaf, view: View, container: dict[str, Any], options: dict[
     runtime = leaf.settings["runtime"]
     given = {**leaf.environment(container["name"]), **variables(leaf, container)}
     progress = leaf.settings["progress_dir"]
+    log = _termination_log(leaf.root, container["name"])
+
+    def words_of(key: str) -> tuple[str, ...]:
+        return tuple(view.translate(expand(str(word), given), container, log) for word in container.get(key) or ())
+
     made = runtimes.Container(
         name=f"dflow-{hashlib.sha256(leaf.root.encode()).hexdigest()[:16]}-{container['name']}",
         image=container["image"],
-        command=tuple(expand(str(word), given) for word in container.get("command") or ()),
-        args=tuple(expand(str(word), given) for word in container.get("args") or ()),
+        command=words_of("command"),
+        args=words_of("args"),
         variables=given,
-        mounts=[*view.mounts(container, _termination_log(leaf.root, container["name"])), (progress, progress)],
+        mounts=[*view.mounts(container, log), (progress, progress)],
         directory=container.get("workingDir"),
-        user=(os.getuid(), os.getgid()),
+        user=f"{os.getuid()}:{os.getgid()}",
     )
     words = runtimes.run_words(runtime, made)
-    environment = runtimes.client_environment(runtime, made, os.environ)
+    environment = {**os.environ, **runtimes.client_variables(runtime, made)}
 
     def remove() -> None:
         removal = runtimes.removal_words(runtime, made.name)

@@ -38,6 +38,7 @@ from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.machine import Machine
 from dflow_hpc.executors.questions import Ended
 from dflow_hpc.executors.remote import RemoteSite
+from dflow_hpc.executors.runtimes import knows_entry_points
 from dflow_hpc.executors.site import Bytes, Marker, Parcel, Site
 from dflow_hpc.manifest.view import annotations_of
 
@@ -131,6 +132,7 @@ class MachineHost:
     def __init__(self, machine: Machine, broker: Broker, settings: dict[str, Any]):
         self._machine = machine
         self._settings = settings
+        self._contained = "" if machine.runtime == "none" else machine.runtime
         self._code = Path(settings["code_dir"]) if settings["code_dir"] else None
         self.broker = broker
 
@@ -216,13 +218,15 @@ class MachineHost:
             if artifact["name"] != staging.BUNDLE_INPUT:
                 own += self._stage(leaf, artifact, leafrun.op_path(leaf.root, artifact["path"]), writable)
         given = variables(leaf, {"name": "main", "env": leaf.template.get("env")})
-        program = {
+        program: dict[str, Any] = {
             "record": record,
             "env": {**self._environment(leaf), **given},
             "result": leaf.spec["result"],
             "outputs": ["outputs"],
             "own": own,
         }
+        if self._contained:
+            program["image"] = (leaf.template.get("script") or leaf.template["container"])["image"]
         return program, lambda path: leafrun.op_path(leaf.root, path)
 
     def _pack_command(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
@@ -233,37 +237,46 @@ class MachineHost:
                 f"the template {template.get('name')!r} is placed on machine {self._machine.name!r} and has "
                 f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
             )
-        view = View(leaf.root, leaf.settings["run_dir"], template, [], "it runs on a machine")
+        view = View(leaf.root, leaf.settings["run_dir"], template, [], "it runs on a machine", self._contained)
         own = []
         for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
             own += self._stage(leaf, artifact, view.own_path(artifact["path"]), [])
         container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
         log = f"{leaf.root}/termination-log"
         environment = {**self._environment(leaf), **variables(leaf, container)}
-        words = [*(container.get("command") or []), *(container.get("args") or [])]
-        if not container.get("command"):
+        if not container.get("command") and not (self._contained and knows_entry_points(self._contained)):
             raise staging.StagingError(
                 "init",
-                f"the template {template.get('name')!r} has no command; without a container runtime a machine does "
-                "not know what its image would run. Give it a command",
+                f"the template {template.get('name')!r} has no command; machine {self._machine.name!r} (runtime "
+                f"{self._machine.runtime!r}) does not know what its image would run. Give it a command",
             )
+        script: list[str] = []
         if container.get("source"):
             path = view.own_path(SCRIPT)
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             text = view.translate(container["source"], container, log)
             staging.write_file(path, text.encode())
-            words.append(SCRIPT)
+            script = [SCRIPT]
         view.prepare([])
-        directory = container.get("workingDir")
-        program = {
-            "words": [view.translate(expand(str(word), environment), container, log) for word in words],
+
+        def words(*given: Any) -> list[str]:
+            return [view.translate(expand(str(word), environment), container, log) for word in given]
+
+        command, args = container.get("command") or [], [*(container.get("args") or []), *script]
+        program: dict[str, Any] = {
             "env": {name: view.translate(value, container, log) for name, value in environment.items()},
-            "directory": view.translate(directory, container, log) if directory else f"{leaf.root}/workdir",
             "result": leaf.spec["result"],
             "outputs": _outputs(leaf, view),
             "own": own,
-            "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if container.get("source") else [],
+            "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if script else [],
         }
+        directory = container.get("workingDir")
+        if self._contained:
+            program |= {"image": container["image"], "command": words(*command), "args": words(*args)}
+            program |= {"mounts": self._mounts(view, container, log), "directory": directory}
+        else:
+            directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
+            program |= {"words": words(*command, *args), "directory": directory}
         return program, view.own_path
 
     @staticmethod
@@ -275,6 +288,17 @@ class MachineHost:
         staging.Inputs(leaf.settings["store"], "hardlink", []).stage(artifact, target)
         own = artifact["name"] in writable or artifact.get("mode") is not None
         return [os.path.relpath(target, leaf.root)] if own else []
+
+    def _mounts(self, view: View, container: dict[str, Any], log: str) -> list[tuple[str, str]]:
+        found = view.mounts(container, log)
+        for source, target in found:
+            if source.startswith(f"{self._settings['run_dir']}/volumes/"):
+                raise staging.StagingError(
+                    "init",
+                    f"a claim is mounted at {target}; machine {self._machine.name!r} has no volume that steps share. "
+                    "Hand the data over as artifacts, or mount a directory of the machine by hostPath",
+                )
+        return found
 
     def _environment(self, leaf: Leaf) -> dict[str, str]:
         """Return Argo's variables, without what is only true on this host."""

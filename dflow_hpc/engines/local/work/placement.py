@@ -146,11 +146,11 @@ def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Re
 
 
 def _is_here(machine: Machine) -> bool:
-    return machine.scheduler == "shell" and machine.host is None and machine.transport is None
+    return (machine.scheduler, machine.host, machine.transport, machine.runtime) == ("shell", None, None, "none")
 
 
 def _machine(kept: dict[str, Any]) -> Machine:
     """Return a profile from the form in which ``keep`` left it."""
-    resources, limits = resources_from(kept["resources"]), Limits(**kept["limits"])
-    parts = {"resources": resources, "limits": limits, "waits": Waits(**kept["waits"])}
-    return Machine(**{**kept, "setup": tuple(kept["setup"]), **parts})
+    parts = {"resources": resources_from(kept["resources"]), "limits": Limits(**kept["limits"])}
+    lists = {name: tuple(kept[name]) for name in ("setup", "runtime_options")}
+    return Machine(**{**kept, **lists, **parts, "waits": Waits(**kept["waits"])})

@@ -23,8 +23,8 @@ from typing import Any
 
 from dflow_hpc.engines.local.work import namespaces
 from dflow_hpc.engines.local.work.staging import StagingError
+from dflow_hpc.executors.runtimes import TERMINATION_LOG, termination_log
 
-TERMINATION_LOG = "/dev/termination-log"
 _OWN = ("/tmp", "/argo/staging")  # noqa: S108  a private one is the point
 _MOST_BINDS = 2000
 
@@ -38,7 +38,7 @@ class View:
         template: The leaf's template.
         keep: Host directories that must stay visible.
         refused: Why there are no namespaces, or nothing.
-        contained: The programs run in containers: nothing of the host is seen but what is mounted.
+        contained: The runtime in whose containers the programs run, which see nothing of the host but what is mounted.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class View:
         template: dict[str, Any],
         keep: list[str],
         refused: str,
-        contained: bool = False,
+        contained: str = "",
     ):
         self._base = f"{root}/root"
         self._template = template
@@ -109,37 +109,39 @@ class View:
                 f"its texts: {', '.join([*self._own, *sorted(self._declared)])}"
             )
 
-    def translate(self, text: str, container: dict[str, Any], termination_log: str) -> str:
+    def translate(self, text: str, container: dict[str, Any], log: str) -> str:
         """Return a text of a template as the program must see it: with substituted paths, where there is no namespace.
 
         Args:
             text: Of a command, a variable or a script.
             container: Whose text it is; volumes are mounted per container.
-            termination_log: The file behind ``/dev/termination-log``.
+            log: The file behind ``/dev/termination-log``.
         """
-        if self._contained or not self._refused:
+        if self._contained:
+            return text.replace(TERMINATION_LOG, termination_log(self._contained))
+        if not self._refused:
             return text
         places = {path: self._base + path for path in (*self._own, *self._declared)}
         places |= {path: source for source, path in self._volumes.mounts(container)}
-        places[TERMINATION_LOG] = termination_log
+        places[TERMINATION_LOG] = log
         pattern = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
         # Only where a path begins: not in /var/tmp, ~/tmp or ./tmp; and not in the middle of a name.
         return re.sub(rf"(?<![\w./~$}}-])(?:{pattern})(?![\w-])", lambda match: places[match[0]], text)
 
-    def mounts(self, container: dict[str, Any], termination_log: str) -> list[tuple[str, str]]:
+    def mounts(self, container: dict[str, Any], log: str) -> list[tuple[str, str]]:
         """Return what a container of a runtime must see: pairs of a path here and one in it.
 
         Of an output its directory is mounted, because the output itself is not there yet.
 
         Args:
             container: Whose mounts.
-            termination_log: The file behind ``/dev/termination-log``; it is made.
+            log: The file behind ``/dev/termination-log``; it is made.
 
         Raises:
             StagingError: An output lies directly in ``/``, which cannot be mounted.
         """
-        os.close(os.open(termination_log, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-        found = {TERMINATION_LOG: termination_log, **{own: self._base + own for own in self._own}}
+        os.close(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        found = {termination_log(self._contained): log, **{own: self._base + own for own in self._own}}
         found |= {path: source for source, path in self._volumes.mounts(container)}
         outputs = [posixpath.normpath(path) for path in _paths(self._template.get("outputs") or {})]
         directories = {posixpath.dirname(path): path for path in outputs if not self._owns(canonical(path))}
@@ -155,14 +157,19 @@ class View:
         for path in map(posixpath.normpath, _paths(self._template.get("inputs") or {})):
             if not self._owns(canonical(path)) and posixpath.dirname(path) not in directories:
                 found[path] = self.own_path(path)
-        return [(source, path) for path, source in sorted(found.items()) if os.path.lexists(source)]
+        # An optional input may be missing; what a hostPath names need not be on this host.
+        return [
+            (source, path)
+            for path, source in sorted(found.items())
+            if os.path.lexists(source) or not source.startswith(self._base)
+        ]
 
-    def enter(self, container: dict[str, Any], termination_log: str, mount_point: str) -> None:
+    def enter(self, container: dict[str, Any], log: str, mount_point: str) -> None:
         """In the child: make the view the process's root.
 
         Args:
             container: Whose program it is.
-            termination_log: The file behind ``/dev/termination-log``.
+            log: The file behind ``/dev/termination-log``.
             mount_point: An empty directory; all leaves may use the same, each in its own namespace.
 
         Raises:
@@ -185,8 +192,8 @@ class View:
         for path in self._hidden():
             self._lay(path, mount_point + path)
         if self._termination:
-            os.close(os.open(termination_log, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-            self._lay(termination_log, mount_point + TERMINATION_LOG)
+            os.close(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+            self._lay(log, mount_point + TERMINATION_LOG)
         namespaces.change_root(mount_point)
 
     def _rebuild(self, directory: str, root: str) -> None:
