@@ -2,13 +2,14 @@
 
 Read on OpenPBS 23.06 (``tests/schedulers/data``) and in the manuals of PBS Professional and Torque. Ids are kept
 without the server's name (``19[3]``, not ``19[3].pbs-login``): tables cut it, and the commands take the short form.
-Details of jobs come as JSON, as JSON that is broken, or as plain text (older servers, Torque); ``pbs_text.py`` reads
-all three.
+Details of jobs are asked for as plain text, which all versions print: some give JSON of the first job only, or JSON
+that no parser takes (openpbs#2672, #2541).
 
 Not here: batch arrays as a promise. OpenPBS refuses arrays that must not be rerun, so a member may be started again
 under its id after a crash; the claim in the job's directory decides which start goes on.
 
-Trap: ``Exit_status`` stands in records of jobs that wait, and in those of arrays as a whole, where it means nothing.
+Traps: ``Exit_status`` stands in records of jobs that wait, and in those of arrays as a whole, where it means nothing.
+And where a server keeps no history, ``qstat -x`` and ``qselect -x`` end well and show nothing, not even live jobs.
 """
 
 from __future__ import annotations
@@ -70,11 +71,13 @@ class Pbs:
     longest_name = 230
     """Letters of a name that are kept; the server of the samples refuses 231."""
     array_index = "PBS_ARRAY_INDEX"
-    history_options: tuple[str, ...] = ("-x -f -F json", "-f -F json", "-x -f", "-f")
-    """Of qstat, most telling first: a server may keep no history, an old one knows no JSON."""
-    select_options: tuple[str, ...] = ("-x ", "")
+    keeps_history = True
+    """Whether the tools have ``-x``, for jobs that have ended; the server may keep none all the same."""
     exit_classes: Mapping[int, FailureClass] = {
+        -1: FailureClass.INFRA,  # it could not be started: a home or a directory of PBS's that was not there
+        -2: FailureClass.INFRA,
         -3: FailureClass.INFRA,
+        -4: FailureClass.INFRA,  # PBS's daemon on the node was started anew
         -14: FailureClass.INFRA,
         -16: FailureClass.INFRA,
         -20: FailureClass.INFRA,
@@ -91,7 +94,7 @@ class Pbs:
         return name if name[:1].isalpha() else ("j" + name)[: self.longest_name]
 
     def script(self, job: JobScript) -> str:
-        """Return the batch script; ``-r n`` is left out for arrays, and if ``extra`` says ``-r y``.
+        """Return the batch script; what ``extra`` says about reruns, mail and placement is left to it.
 
         Raises:
             ConfigError: The resources cannot be said to PBS.
@@ -103,14 +106,14 @@ class Pbs:
             f"-N {self.job_name(job.name)}",
             "-S /bin/sh",  # else the login shell reads it, which may be tcsh
             "-j oe",
+            "-m n",  # else PBS sends a letter for each job that it ends
             *([f"-l walltime={clock(seconds(wanted.time))}"] if wanted.time else []),
             *([f"-q {_quoted(wanted.queue)}"] if wanted.queue else []),
             f"-v DFH_TOKEN={job.token}",
             *self._placement(job),
         ]
         extra = [item.removeprefix("#PBS").strip() for item in wanted.extra]
-        if "-r y" in extra and "-r n" in options:
-            options.remove("-r n")
+        options = [option for option in options if not _said(option, extra)]
         index = f"${self.array_index}" if job.members > 1 else "0"
         lines = [
             "#!/bin/sh",
@@ -130,9 +133,13 @@ class Pbs:
                 f"qos = {wanted.qos!r}: PBS has no such option. Say it in extra, as this site's manual does."
             )
         chunk = f"-l select={wanted.nodes}:ncpus={wanted.tasks * wanted.cpus}:mpiprocs={wanted.tasks}"
+        chunk += (
+            f":ompthreads={wanted.cpus}" if wanted.tasks > 1 else ""
+        )  # else OMP_NUM_THREADS is all CPUs, in each task
         chunk += f":ngpus={wanted.gpus}" if wanted.gpus else ""
         chunk += f":mem={memory_text(wanted.memory, _UNITS)}" if wanted.memory else ""
-        return [chunk]
+        # Without it, chunks may lie on one host, and there would be fewer nodes.
+        return [chunk, *(["-l place=scatter"] if wanted.nodes > 1 else [])]
 
     def _placement(self, job: JobScript) -> list[str]:
         if job.members == 1:
@@ -189,11 +196,11 @@ class Pbs:
         return [self._details(" ".join(map(shlex.quote, lot))) for lot in lots(ids, 100)]
 
     def _details(self, ids: str) -> str:
-        """Ask with one set of options after the other, until the answer is one about jobs or nobody answers."""
-        options = " ".join(f"'-t {option}'" for option in self.history_options)
+        """Ask the history, and where it shows nothing the queue: there may be no history."""
+        options = "'-x -f' -f" if self.keeps_history else "-f"
         return (
-            f"( for o in {options}; do TZ=UTC0 qstat $o {ids}; r=$?; "
-            "case $r in 0|35|153|127|255) break;; esac; done; exit $r )"
+            f'( for o in {options}; do out=$(TZ=UTC0 qstat -t $o {ids}); r=$?; [ -z "$out" ] || break; done; '
+            "printf '%s\\n' \"$out\"; exit $r )"
         )
 
     def read_history(self, rc: int, out: str, err: str) -> list[JobState]:
@@ -211,10 +218,13 @@ class Pbs:
         return found
 
     def lookup(self, name: str, since: float, resources: Resources) -> list[str]:  # noqa: ARG002
-        """Return one command: qselect finds ids by the shown name, qstat tells of them."""
-        shown = shlex.quote(self.job_name(name))
-        select = " || ".join(f"ids=$(qselect {option}-u {_ME} -N {shown})" for option in self.select_options)
-        return [f'( set -f; {select} || exit; [ -z "$ids" ] || {self._details("$ids")} )']
+        """Return one command: qselect finds ids by the shown name, first live ones, and qstat tells of them."""
+        named = f"-u {_ME} -N {shlex.quote(self.job_name(name))}"
+        past = f"past=$(qselect -x {named}) || exit" if self.keeps_history else "past="
+        return [
+            f"( set -f; live=$(qselect {named}) || exit; {past}; "
+            f'[ -z "$live$past" ] || {self._details("$live $past")} )'
+        ]
 
     def read_lookup(self, name: str, answers: Sequence[tuple[int, str, str]]) -> list[JobState]:
         """Read it: a name that was cut is compared by the token in the job's variables.
@@ -315,8 +325,7 @@ class Torque(Pbs):
 
     longest_name = 15
     array_index = "PBS_ARRAYID"
-    history_options = ("-f",)
-    select_options = ("",)
+    keeps_history = False
     exit_classes: Mapping[int, FailureClass] = {
         -3: FailureClass.INFRA,
         -10: FailureClass.OOM,
@@ -356,6 +365,13 @@ def _signal(status: int | None) -> int | None:
     if status is None or status <= 128:
         return None
     return status - 256 if status > 256 else (status - 128) % 128 or None
+
+
+def _said(option: str, extra: Sequence[str]) -> bool:
+    """Return whether the user's own directives say something in place of one of ours."""
+    if option in ("-r n", "-m n"):
+        return any(item.startswith(option[:2]) for item in extra)
+    return option == "-l place=scatter" and any("place=" in item for item in extra)
 
 
 def _quoted(text: str) -> str:

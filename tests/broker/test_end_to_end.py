@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.schedulers import fakes
+
 SCRIPT = """
 from dflow_hpc import *
 
@@ -42,16 +44,17 @@ wf.add(first)
 wf.add(second)
 wf.submit()
 """
-PROFILE = '[machine.far]\nscheduler = "shell"\ntransport = "local"\nroot = "%s"\n'
+PROFILE = '[machine.far]\nscheduler = "%s"\ntransport = "local"\nroot = "%s"\n'
 
 
 @pytest.fixture
-def project(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
+def project(tmp_path, request):
+    scheduler = getattr(request, "param", "shell")
+    cluster = fakes.pbs(tmp_path) if scheduler == "pbs" else fakes.host(tmp_path)
+    home = cluster.home
     (tmp_path / "far.py").write_text(SCRIPT)
-    (tmp_path / "machines.toml").write_text(PROFILE % (tmp_path / "there"))
-    made = Project(tmp_path, {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)})
+    (tmp_path / "machines.toml").write_text(PROFILE % (scheduler, tmp_path / "there"))
+    made = Project(tmp_path, {**cluster.env, "XDG_STATE_HOME": str(home)})
     yield made
     (home / "gate").touch()
     for process in made.processes:
@@ -98,6 +101,7 @@ class Project:
         return {node["displayName"]: node for node in found["status"]["nodes"].values()}
 
 
+@pytest.mark.parametrize("project", ["shell", "pbs"], indirect=True)
 def test_a_run_that_is_killed_joins_its_jobs_again(project):
     engine = project.start("far.py")
     project.until(lambda: len(project.ledger()) == 1)

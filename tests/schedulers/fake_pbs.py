@@ -518,8 +518,8 @@ def qrerun(arguments: list[str]) -> int:
 def qselect(arguments: list[str]) -> int:
     wanted: dict[str, str] = {}
     history = "-x" in arguments
-    if history and (root() / "no-history").exists():  # not in the samples
-        return complain("qselect: PBS is not configured to maintain job history", 34)
+    if history and (root() / "no-history").exists():  # not in the samples, but in the sources and in az-hop#14
+        return complain("qselect: PBS is not configured to maintain job history", 0)
     options([word for word in arguments if word != "-x"], wanted)
     for job in everything():
         attributes = job["attributes"]
@@ -552,8 +552,10 @@ def qstat(arguments: list[str]) -> int:
     ids = [w for n, w in enumerate(arguments) if w and not w.startswith("-") and arguments[n - 1] not in ("-u", "-F")]
     if "-B" in flags:
         return server()
-    if history and (root() / "no-history").exists():  # not in the samples
-        return complain("qstat: PBS is not configured to maintain job history", 34)
+    if history and (root() / "no-history").exists():  # not in the samples, but in the sources and in az-hop#14
+        for text in ids or [""]:
+            complain(f"qstat: PBS is not configured to maintain job history {text}", 0)
+        return 0
     rc, rows = 0, []
     with locked():
         for job in everything() if not ids else []:

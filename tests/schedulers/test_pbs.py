@@ -13,7 +13,7 @@ from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.machine import Resources
 from dflow_hpc.executors.schedulers import Accepted, JobScript, Phase, Refused, SchedulerSilent, Unclear, get
-from tests.schedulers import fakes, samples
+from tests.schedulers import fake_pbs, fakes, samples
 
 PBS, TORQUE = get("pbs"), get("torque")
 JOB = JobScript(
@@ -25,7 +25,7 @@ JOB = JobScript(
 )
 FULL = Resources(
     queue="gpuq", account="p 123", nodes=2, tasks=4, cpus=8, gpus=2, memory="1.5GB", time="36h30s",
-    extra=("-l place=scatter", "#PBS -P proj"),
+    extra=("-l place=scatter:excl", "#PBS -P proj"),
 )  # fmt: skip
 SESSION, STATES = "openpbs-client-session.txt", "openpbs-states.txt"
 
@@ -37,6 +37,7 @@ def test_script_of_one_job():
         "#PBS -S /bin/sh\n"
         "#PBS -j oe\n"
         "#PBS -l select=1:ncpus=1:mpiprocs=1\n"
+        "#PBS -m n\n"
         "#PBS -o job.out\n"
         "#PBS -r n\n"
         "#PBS -v DFH_TOKEN=2bc-1\n"
@@ -57,12 +58,13 @@ def test_script_of_an_array_with_all_resources():
         "#PBS -N j2bc-1.train\n"
         "#PBS -S /bin/sh\n"
         "#PBS -j oe\n"
-        "#PBS -l select=2:ncpus=32:mpiprocs=4:ngpus=2:mem=1536mb\n"
+        "#PBS -l select=2:ncpus=32:mpiprocs=4:ompthreads=8:ngpus=2:mem=1536mb\n"
         "#PBS -l walltime=36:00:30\n"
+        "#PBS -m n\n"
         "#PBS -o job.^array_index^.out\n"
         "#PBS -q gpuq\n"
         "#PBS -v DFH_TOKEN=2bc-1\n"
-        "#PBS -l place=scatter\n"
+        "#PBS -l place=scatter:excl\n"
         "#PBS -P proj\n"
         "# flow-x/train the model\n"
         "DFH_INDEX=$PBS_ARRAY_INDEX DFH_JOB_ID=${PBS_JOBID%%.*}\n"
@@ -90,9 +92,14 @@ def test_torques_dialect():
     assert TORQUE.output(3) == "job.out-3"
 
 
-def test_reruns_are_opted_in_and_qos_is_no_option():
-    text = PBS.script(dataclasses.replace(JOB, resources=Resources(extra=("-r y",))))
-    assert "-r n" not in text
+def test_what_the_user_says_counts_and_qos_is_no_option():
+    text = PBS.script(dataclasses.replace(JOB, resources=Resources(nodes=2, extra=("-r y", "-m ae"))))
+    assert [line for line in text.splitlines() if line.startswith(("#PBS -r", "#PBS -m", "#PBS -l"))] == [
+        "#PBS -l place=scatter",
+        "#PBS -l select=2:ncpus=1:mpiprocs=1",
+        "#PBS -r y",
+        "#PBS -m ae",
+    ]
     with pytest.raises(ConfigError, match="PBS has no such option"):
         PBS.script(dataclasses.replace(JOB, resources=Resources(qos="high")))
 
@@ -192,9 +199,15 @@ def test_cut_ids_unknown_words_and_silence():
 # --- details --------------------------------------------------------------------------------------------------------
 
 
+def as_text(call):
+    """What was recorded as JSON, as the plain text that we ask for; ``test_fake_pbs.py`` has proved the printer."""
+    jobs = json.loads(call.out[call.out.index("{") :]).get("Jobs", {})
+    return call.rc, "".join(fake_pbs.full_text(key, job) for key, job in jobs.items()), call.err
+
+
 def ended(number):
     call = samples.call(STATES, f"qstat -x -f -F json {number}.pbs-login")
-    (state,) = PBS.read_history(call.rc, call.out, call.err)
+    (state,) = PBS.read_history(*as_text(call))
     return state.word, state.exit_code, state.signal, state.failure
 
 
@@ -212,30 +225,30 @@ def test_recorded_ends():
 
 def test_recorded_details():
     call = samples.call(SESSION, "qstat -f -F json 16.pbs-login")
-    (state,) = PBS.read_history(call.rc, call.out, call.err)
+    (state,) = PBS.read_history(*as_text(call))
     assert (state.name, state.node, state.phase) == ("sleeper", "pbs-login", Phase.RUNNING)
     assert state.submitted == datetime(2026, 11, 24, 22, 57, 4, tzinfo=UTC).timestamp()
     assert state.start == state.submitted
     assert state.reason.startswith("Job run at")
     call = samples.call(STATES, "qstat -x -f -F json 13.pbs-login")
-    assert PBS.read_history(call.rc, call.out, call.err)[0].reason.startswith("Can Never Run")
+    assert PBS.read_history(*as_text(call))[0].reason.startswith("Can Never Run")
 
 
 def test_recorded_array():
     call = samples.call(SESSION, "qstat -f -F json -t '19[].pbs-login'")
-    states = {state.id: state for state in PBS.read_history(call.rc, call.out, call.err)}
+    states = {state.id: state for state in PBS.read_history(*as_text(call))}
     assert list(states) == ["19[0]", "19[1]", "19[2]", "19[3]", "19[4]"]
     assert (states["19[4]"].phase, states["19[4]"].exit_code) == (Phase.PENDING, None)  # though it shows Exit_status 0
     assert (states["19[1]"].phase, states["19[1]"].exit_code) == (Phase.ENDED, 0)
     call = samples.call(STATES, "qstat -x -f -F json -t 14[].pbs-login")
-    codes = {state.index: (state.exit_code, state.failure) for state in PBS.read_history(call.rc, call.out, call.err)}
+    codes = {state.index: (state.exit_code, state.failure) for state in PBS.read_history(*as_text(call))}
     assert codes == {0: (0, None), 1: (1, None), 2: (2, None), 3: (3, None)}
 
 
 def test_partial_and_missing_answers():
     call = samples.call(SESSION, "qstat -x -f -F json 1.pbs-login 17.pbs-login 999999")
     assert call.rc == 153
-    assert [state.id for state in PBS.read_history(call.rc, call.out, call.err)] == ["1", "17"]
+    assert [state.id for state in PBS.read_history(*as_text(call))] == ["1", "17"]
     for call in samples.calls(SESSION, "qstat") + samples.calls(STATES, "qstat"):
         if call.rc in (35, 153) and "Jobs" not in call.out:
             assert PBS.read_history(call.rc, call.out, call.err) == []
@@ -243,29 +256,18 @@ def test_partial_and_missing_answers():
         PBS.read_history(34, "", "qstat: PBS is not configured to maintain job history\n")
 
 
-@pytest.mark.parametrize("number", [1, 8])
-def test_plain_text_says_the_same(number):
-    command = {1: "qstat -x -f 1.pbs-login", 8: "qstat -f 8.pbs-login"}[number]
+@pytest.mark.parametrize("command", ["qstat -x -f 1.pbs-login", "qstat -f 8.pbs-login"])
+def test_recorded_text_says_what_recorded_json_does(command):
     text = samples.call(STATES, command)
     call = samples.call(STATES, command.replace("-f", "-f -F json"))
-    assert PBS.read_history(0, text.out, "") == PBS.read_history(0, call.out, "")
+    assert PBS.read_history(0, text.out, "") == PBS.read_history(*as_text(call))
 
 
-def test_what_breaks_json_is_read_line_by_line():
-    call = samples.call(SESSION, "qstat -x -f -F json 16.pbs-login 18.pbs-login")
-    expected = PBS.read_history(0, call.out, "")
-    broken = call.out.replace('"PBS_O_SYSTEM":"Linux"', '"PBS_O_SYSTEM":"a "b" \x01 \\q"')
-    with pytest.raises(ValueError, match="delimiter"):
-        json.loads(broken, strict=False)
-    assert PBS.read_history(0, broken, "") == expected
-    assert PBS.read_history(0, call.out[: call.out.index("18.pbs-login")], "")[0] == expected[0]
-
-
-def test_texts_that_look_like_numbers():
-    call = samples.call(SESSION, "qstat -f -F json 16.pbs-login")
-    for shown in ("123", "1e5", "00123", "12.50"):
-        out = call.out.replace('"Job_Name":"sleeper"', f'"Job_Name":{shown}')
-        assert PBS.read_history(0, out, "")[0].name == shown
+def test_what_is_left_of_a_cut_answer_is_read():
+    rc, text, _ = as_text(samples.call(SESSION, "qstat -x -f -F json 16.pbs-login 18.pbs-login"))
+    whole = PBS.read_history(rc, text, "")
+    assert [state.id for state in whole] == ["16", "18"]
+    assert PBS.read_history(rc, text[: text.index("Job Id: 18")], "") == whole[:1]
 
 
 TORQUE_TEXT = """Job Id: 77.torque.example
@@ -328,9 +330,8 @@ def test_every_recorded_deletion():
 
 
 PIECES = st.sampled_from(
-    ["{", "}", '"Jobs":', '"1.s":{', "\n", '"job_state":"F",', '"Exit_status":', "-29", "1" * 30, "Job Id: 1.s\n",
-     "9[1].s", "    job_state = X\n", "    ctime = Tue Nov 31 99:00:00 2026\n", "[" * 2000, "NaN",
-     " u q n 1 1 1 m t Q e"]
+    ["\n", "    Exit_status = ", "-29", "1" * 30, "Job Id: 1.s\n", "9[1].s", "    job_state = X\n",
+     "    ctime = Tue Nov 31 99:00:00 2026\n", "[" * 2000, " u q n 1 1 1 m t Q e"]
 )  # fmt: skip
 
 
