@@ -379,6 +379,7 @@ def _bring(data: bytes, roots: Mapping[str, Path]) -> dict[str, dict[str, object
             return roots[token].joinpath("log.txt" if rest == ["log.tail"] else PurePosixPath(*rest))
 
         unpack(data, place)
+        fault("remote.brought")
         for token, path in markers.items():
             if path.exists():
                 records[token] = json.loads(path.read_bytes())

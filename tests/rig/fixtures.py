@@ -5,6 +5,7 @@ does not come up fails the tests, it never skips them. It is taken down at the e
 unless ``DFLOW_RIG_KEEP`` is set; one that was up before stays up.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -89,12 +90,9 @@ def _hold(file):
             time.sleep(1)
 
 
-@pytest.fixture(scope="session")
-def slurm_rig():
-    """Give the clusters by name, ``gpu`` and ``cpu``, up and with nothing in their queues.
-
-    A test that makes one fail takes ``slurm_faults`` instead.
-    """
+@contextlib.contextmanager
+def slurm_clusters():
+    """Hold the clusters, by name: ``gpu`` and ``cpu``, up and with nothing in their queues."""
     if os.geteuid():
         pytest.fail("the Slurm rig makes namespaces and other users' processes: run it as root", pytrace=False)
     room = Path(os.environ.get("DFLOW_RIG", "/var/lib/dflow-hpc-rig"))
@@ -116,6 +114,13 @@ def slurm_rig():
             cluster.heal()
         if not was_up and not os.environ.get("DFLOW_RIG_KEEP"):
             run_ctl("down")
+
+
+@pytest.fixture(scope="session")
+def slurm_rig():
+    """Give the clusters. A test that makes one fail takes ``slurm_faults`` instead."""
+    with slurm_clusters() as clusters:
+        yield clusters
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.views import View
 from dflow_hpc.executors.broker import Broker
 from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.jobs import key_of
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.machine import Machine
@@ -169,7 +170,9 @@ class MachineHost:
             record = await asyncio.to_thread(self._record, packed, ended)
         started = record.pop("started", None) or ended.job.started or leaf.started
         record = {"started": started, "finished": time.time(), "notices": leaf.notices, **record}
+        fault("machines.before-record")
         self._write(request, leaf.root, record)
+        fault("machines.after-record")
         self.broker.delivered(key)
         return record
 
