@@ -70,11 +70,16 @@ line end
 """
 
 
+def placed_on(clusters):
+    """Return the cluster of each profile, as far as they are there."""
+    return {name: clusters[cluster] for name, cluster in CLUSTER_OF.items() if cluster in clusters}
+
+
 def profiles(clusters, waits=QUICK):
     """Return the text of machines.toml; no ``waits`` are the usual ones."""
     text = ""
-    for name, cluster in CLUSTER_OF.items():
-        there = clusters[cluster]
+    for name, there in placed_on(clusters).items():
+        cluster = there.name
         text += PROFILE.format(
             name=name,
             cluster=cluster,
@@ -121,8 +126,8 @@ def shell_templates(clusters, ticks):
     make = Shell(clusters, ticks).template
     number, m = {"parameters": [{"name": "n"}]}, {"parameters": [parameter("m")]}
     templates = [make("add", name, "echo $(( {{inputs.parameters.n}} + 1 )) >/tmp/m", inputs=number, outputs=m)
-                 for name in CLUSTER_OF]  # fmt: skip
-    for name in ("cpu", "gpu"):
+                 for name in placed_on(clusters)]  # fmt: skip
+    for name in clusters:
         templates += [
             make("flaky", name, "[ {{retries}} -ge 1 ] || { line end; exit 1; }\necho {{inputs.parameters.n}} >/tmp/m",
                  inputs=number, outputs=m, retryStrategy={"limit": "2"}),
@@ -333,13 +338,12 @@ def bring_scripts(base, clusters):
     base.mkdir(parents=True, exist_ok=True)
     (base / "machines.toml").write_text(profiles(clusters))
     machines, found = Machines([base / "machines.toml"]), {}
-    for name, cluster in CLUSTER_OF.items():
+    for name, there in placed_on(clusters).items():
         transport = open_transport(machines.get(name))
         try:
             found[name] = Path(Scripts(transport, machines.get(name).root).home().scripts)
         finally:
             transport.close()
-        there = clusters[cluster]
         if name != "tight":
             found[name] = there.root_here / found[name].relative_to(there.root)
     return found

@@ -249,9 +249,7 @@ class Campaign:
 
     def _disturb(self, number, run, disturber, expected):
         begin, done = time.monotonic(), []
-        while len(done) < min(FAULTS_A_RUN, self.wanted - self.points.total()) + len(done) and run.revive():
-            if len(done) >= FAULTS_A_RUN or self.points.total() >= self.wanted:
-                break
+        while len(done) < FAULTS_A_RUN and self.points.total() < self.wanted and run.revive():
             self.drawn += 1
             kind, words, happened = disturber.inject(random.Random(f"{self.seed}:{self.drawn}"))
             (self.points if happened else self.missed)[kind] += 1

@@ -28,7 +28,7 @@ read -r dfh_at dfh_whom <"$DFH_TICKET"
 dfh_count=0
 trap 'if [ -e "$DFH_TICKET" ]; then
     dfh_count=$((dfh_count + 1)); echo $dfh_count >"$DFH_TICKET"
-    if [ $dfh_count -eq $dfh_at ] && mv "$DFH_TICKET" "${DFH_TICKET%.taken}.hit"; then
+    if [[ $dfh_count = "$dfh_at" || $BASH_COMMAND = "$dfh_at "* ]] && mv "$DFH_TICKET" "${DFH_TICKET%.taken}.hit"; then
         case $dfh_whom in group) kill -KILL 0 ;; *) kill -KILL $$ ;; esac
     fi
 fi' DEBUG
@@ -66,8 +66,8 @@ class Tickets:
             (real / name).chmod(0o755)
             path.write_text(WRAPPER.format(stem=path.stem, tickets=self.there))  # owner and mode stay
 
-    def give(self, script: str, at: int, whom: str) -> None:
-        """Let the next such script die at its command number ``at``: alone, or its ``group``."""
+    def give(self, script: str, at: int | str, whom: str) -> None:
+        """Let the next such script die at its command number ``at``, or of that name: alone, or its ``group``."""
         new = self.here / f"{script}.new"
         new.write_text(f"{at} {whom}\n")
         new.chmod(0o666)
