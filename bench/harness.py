@@ -39,7 +39,7 @@ class Figures:
 
 
 @functools.cache
-def _scratch() -> str:
+def scratch() -> str:
     """Return the directory of all runs. It is removed at the end only: for a while after many deletions ext4 takes
     twenty times as long to make a file, and the next contestant would pay for the last one's rubbish.
     """
@@ -54,17 +54,17 @@ def measure(contestant: Contestant) -> Figures:
     Raises:
         RuntimeError: It failed; a failure is never a figure.
     """
-    scratch = tempfile.mkdtemp(dir=_scratch())
-    log = Path(scratch, "log")
+    place = tempfile.mkdtemp(dir=scratch())
+    log = Path(place, "log")
     with log.open("wb") as out:
         start = time.monotonic()
         child = subprocess.Popen(
             contestant.argv,
-            cwd=scratch,
+            cwd=place,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env={**os.environ, "HOME": scratch, "XDG_STATE_HOME": scratch, **dict(contestant.environment)},
+            env={**os.environ, "HOME": place, "XDG_STATE_HOME": place, **dict(contestant.environment)},
         )
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.monotonic() - start

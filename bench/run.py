@@ -1,6 +1,6 @@
 """Runs the benchmarks: ours and the peers in turns (bench/README.md has the workloads).
 
-python bench/run.py [--pairs N] [NAME ...]
+python bench/run.py [--pairs N] [--machine PROFILE] [NAME ...]
 """
 
 from __future__ import annotations
@@ -77,11 +77,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--pairs", type=int, help="rounds in turns")
+    parser.add_argument("--machine", metavar="PROFILE", help="for `machines`: instead of the project's own clusters")
     options = parser.parse_args()
-    unknown = sorted(set(options.names) - set(BENCHMARKS))
+    known = [*BENCHMARKS, "machines"]
+    unknown = sorted(set(options.names) - set(known))
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; they are: {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {', '.join(unknown)}; they are: {', '.join(known)}")
     for name in options.names or BENCHMARKS:
+        if name == "machines":  # it needs clusters, so it is not among those that run when none is named
+            from machines import benchmark as on_machines
+
+            on_machines(options.pairs or 3, options.machine)
+            continue
         benchmark, pairs = BENCHMARKS[name]
         benchmark(options.pairs or pairs)
 
