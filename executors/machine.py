@@ -33,6 +33,7 @@ from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.runtimes import RUNTIMES, Runtime
 
 TRANSPORTS = ("paramiko", "openssh", "local")
+VIAS = ("node",)
 FILE_NAME = "machines.toml"
 _SITE = Path("/etc/dflow-hpc")
 
@@ -109,9 +110,13 @@ class Machine:
     name: str
     scheduler: str = "shell"
     host: str | None = None
-    """An OpenSSH alias or a host's name; None is this host, without SSH."""
+    """An OpenSSH alias or a host's name, ``user@`` and ``:port`` if need be; None is this host, without SSH."""
     ssh_config: str | None = None
+    ssh_options: tuple[str, ...] = ()
+    """Options for the login to the host itself, each as after ``ssh -o``: ``"IdentityFile=~/.ssh/id_site"``."""
     transport: str | None = None
+    via: str | None = None
+    """``node``: the machine of a virtual node of Kubernetes, which ``SlurmJobTemplate`` asks for."""
     root: str | None = None
     """Directory there, absolute or relative to the home."""
     setup: tuple[str, ...] = ()
@@ -129,7 +134,7 @@ class Machine:
     @property
     def account(self) -> tuple[str | None, ...]:
         """What profiles of one account have in common: they share a login, the look at its queue, and a journal."""
-        return (self.scheduler, self.host, self.ssh_config, self.transport, self.root)
+        return (self.scheduler, self.host, self.ssh_config, *self.ssh_options, self.transport, self.root)
 
     @property
     def containers(self) -> Runtime:
@@ -191,6 +196,23 @@ class Machines:
         """
         table, where = self._merged(name, 0, [])
         return machine_from(name, table, where)
+
+    def wished(self, name: str) -> Machine:
+        """Return the profile that a step means: one by its name, or ``via=node`` the only one that says so.
+
+        Raises:
+            ConfigError: There is none, or more than one.
+        """
+        key, equals, value = name.partition("=")
+        if (key, equals) != ("via", "="):
+            return self.get(name)
+        found = [each for each in self.names if self.get(each).via == value]
+        if len(found) != 1:
+            raise ConfigError(
+                f"a step asks for the machine of a virtual node (SlurmJobTemplate); {', '.join(found) or 'no profile'} "
+                f'says via = "{value}". Say it in one profile, or place the step yourself: --machine STEP=MACHINE.'
+            )
+        return self.get(found[0])
 
     def _merged(self, name: str, first: int, line: list[str]) -> tuple[dict[str, Any], str]:
         for number in range(first, len(self._layers)):
@@ -269,6 +291,7 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
         ("scheduler", machine.scheduler, schedulers.names()),
         ("transport", machine.transport, (None, *TRANSPORTS)),
         ("runtime", machine.runtime, ("none", *RUNTIMES)),
+        ("via", machine.via, (None, *VIAS)),
     ):
         if value not in choices:
             raise ConfigError(f"{place}: {key} = {value!r}; known are {', '.join(word for word in choices if word)}.")

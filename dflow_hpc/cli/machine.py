@@ -92,7 +92,7 @@ def trust_command(name: str, fingerprint: str | None) -> int:
         return 0
     from dflow_hpc.executors.transport import paramiko
 
-    while (key := paramiko.unknown_key(machine.host, machine.ssh_config)) is not None:
+    while (key := paramiko.unknown_key(machine.host, machine.ssh_config, machine.ssh_options)) is not None:
         click.echo(f"{key.host}\nshows the {key.kind} key\n\n    {key.fingerprint}\n")
         if fingerprint is not None and fingerprint != key.fingerprint:
             raise UnknownHost(f"{fingerprint} was to be trusted, and another was shown. Nothing is stored.")

@@ -1,27 +1,23 @@
-"""What dflow sends elsewhere: its executors, its plugins for Bohrium, and names that have no counterpart at all.
+"""What dflow sends elsewhere and dflow_hpc does not: its plugins for Bohrium, and names without any counterpart.
 
 Programs import these at their heads and often need none of them: their executor is chosen by a settings file, their
 storage client belongs to a branch not taken. So importing works, and so does building what only keeps its arguments.
 It is refused where it would be needed: an executor when the workflow is compiled (before anything runs), a storage
 client when a file is asked of it, and a name without a counterpart when it is called.
 
-Not here: behaviour. Nothing of this module talks to a machine or a service.
-
-The trap: the signatures matter, because programs read them (``inspect.signature(DispatcherExecutor.__init__)``) to
-pick their settings.
+Not here: behaviour. Nothing of this module talks to a machine or a service; executors for clusters are in
+``executors.py``.
 
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Type, Union
+from typing import Any, Dict, Optional, Type
 
 from dflow_hpc.compat.names import PLACE
 from dflow_hpc.errors import CompileError, DflowError, StorageError
 from dflow_hpc.model.executor import Executor
 from dflow_hpc.storage.objects import StorageClient
-
-Command = Union[str, List[str], None]
 
 
 class ElsewhereExecutor(Executor):
@@ -46,84 +42,6 @@ class ElsewhereExecutor(Executor):
             f"the template {template.name} was given to {type(self).__name__}, an executor of dflow that dflow_hpc "
             f"does not carry out. {self.advice} Without `executor=` the step runs here."
         )
-
-
-class DispatcherExecutor(ElsewhereExecutor):
-    """dflow's executor that submits by dpdispatcher."""
-
-    def __init__(
-        self,
-        host: Optional[str] = None,
-        queue_name: Optional[str] = None,
-        port: int = 22,
-        username: str = "root",
-        password: Optional[str] = None,
-        private_key_file: Optional[str] = None,
-        image: Optional[str] = None,
-        image_pull_policy: Optional[str] = None,
-        command: Command = "python3",
-        remote_command: Command = None,
-        map_tmp_dir: bool = True,
-        machine_dict: Optional[Dict[str, Any]] = None,
-        resources_dict: Optional[Dict[str, Any]] = None,
-        task_dict: Optional[Dict[str, Any]] = None,
-        json_file: Optional[str] = None,
-        docker_executable: Optional[str] = None,
-        singularity_executable: Optional[str] = None,
-        container_args: str = "",
-        podman_executable: Optional[str] = None,
-        remote_root: Optional[str] = None,
-        retry_on_submission_error: Optional[int] = None,
-        merge_sliced_step: bool = False,
-        pre_script: str = "",
-        post_script: str = "",
-        clean: bool = True,
-        remove_scheduling_strategies: bool = True,
-        envs: Optional[Dict[str, str]] = None,
-        merge_bohrium_job_group: bool = False,
-        terminate_grace_period: Optional[int] = None,
-    ):
-        super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
-
-
-class RemoteExecutor(ElsewhereExecutor):
-    """dflow's executor that runs a script over SSH."""
-
-    def __init__(
-        self,
-        host: str,
-        port: int = 22,
-        username: str = "root",
-        password: Optional[str] = None,
-        private_key_file: Optional[str] = None,
-        workdir: str = "~/dflow/workflows/{{workflow.name}}/{{pod.name}}",
-        command: Command = None,
-        remote_command: Command = None,
-        image: Optional[str] = None,
-        image_pull_policy: Optional[str] = None,
-        map_tmp_dir: bool = True,
-        docker_executable: Optional[str] = None,
-        singularity_executable: Optional[str] = None,
-        podman_executable: Optional[str] = None,
-        action_retries: int = -1,
-        **given: Any,
-    ):
-        named = {name: value for name, value in locals().items() if name not in ("self", "__class__", "given")}
-        super().__init__(**named, **given)
-
-
-class SlurmRemoteExecutor(RemoteExecutor):
-    """dflow's executor that submits to Slurm over SSH."""
-
-    def __init__(self, host: str, *args: Any, header: str = "", interval: int = 3, pvc: Any = None, **given: Any):
-        super().__init__(host, *args, header=header, interval=interval, pvc=pvc, **given)
-
-
-class SlurmJobTemplate(ElsewhereExecutor):
-    """dflow's executor for Slurm nodes of the wlm-operator."""
-
-    def __init__(self, header: str = "", node_selector: Optional[Dict[str, str]] = None, **given: Any):
-        super().__init__(header=header, node_selector=node_selector, **given)
 
 
 class ContainerExecutor(ElsewhereExecutor):

@@ -72,9 +72,9 @@ ELSEWHERE: Dict[str, str] = {
     "MinioClient": "dflow_hpc.storage.s3:MinioClient",
     "StorageClient": "dflow_hpc.storage.objects:StorageClient",
     "Context": "dflow_hpc.model.executor:Executor",
-    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("RemoteExecutor", "SlurmRemoteExecutor")},
-    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("SlurmJobTemplate", "ContainerExecutor")},
-    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("DispatcherExecutor", "BohriumExecutor")},
+    **{name: f"dflow_hpc.compat.executors:{name}" for name in ("DispatcherExecutor", "RemoteExecutor", "SlurmJob")},
+    **{name: f"dflow_hpc.compat.executors:{name}" for name in ("SlurmRemoteExecutor", "SlurmJobTemplate")},
+    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("BohriumExecutor", "ContainerExecutor")},
     "LebesgueExecutor": "dflow_hpc.compat.elsewhere:BohriumExecutor",
     "TiefblueClient": "dflow_hpc.compat.elsewhere:TiefblueClient",
     "dflow.plugins.bohrium.config": "dflow_hpc.compat.elsewhere:bohrium_config",
@@ -84,7 +84,6 @@ ELSEWHERE: Dict[str, str] = {
 PLACE = "Give the step the name of a machine instead, `Step(..., executor='NAME')`, and describe that machine once."
 
 INSTEAD: Dict[str, str] = {
-    "SlurmJob": PLACE,
     "Resource": "A step that creates a Kubernetes object is not supported.",
     "DockerSecret": "Name an existing secret of the cluster in `image_pull_secrets`.",
     "LineageClient": "Lineage is not recorded; each run's journal says what came from what.",

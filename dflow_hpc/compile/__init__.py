@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PASSWORD = "password"  # noqa: S105  (a name)
+"""Key of the secret, named as a machine is, that holds the password for its login."""
+
 
 @dataclass(frozen=True)
 class Bundle:

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.compile import Bundle, Compiled, nested
+from dflow_hpc.compile import PASSWORD, Bundle, Compiled, nested
 from dflow_hpc.compile.bundle import bundle
 from dflow_hpc.compile.leaves import Code, Variant, leaf
 from dflow_hpc.compile.nested import Joined
@@ -93,7 +93,20 @@ class Compiler:
         spec["templates"] = [{"name": name, **content} for name, content in reversed(self._templates.items())]
         manifest = {"apiVersion": API_VERSION, "kind": "Workflow", "metadata": self._metadata(), "spec": spec}
         self._check_entry_inputs()
-        return Compiled(manifest=manifest, bundle=self.bundle, secrets=tuple(self.secrets.values()))
+        return self._compiled(manifest)
+
+    def _compiled(self, manifest: dict[str, Any]) -> Compiled:
+        machines = {name: machine for name, machine in self.survey.machines.items() if machine.profile is not None}
+        for name, machine in machines.items():
+            if machine.password is not None:
+                self.secrets[name] = Secret(machine.password, name=name, key=PASSWORD)
+        return Compiled(
+            manifest=manifest,
+            bundle=self.bundle,
+            secrets=tuple(self.secrets.values()),
+            machines={name: dict(machine.profile or {}) for name, machine in machines.items()},
+            notices=tuple(dict.fromkeys(notice for machine in machines.values() for notice in machine.notices)),
+        )
 
     def _metadata(self) -> dict[str, Any]:
         workflow = self.workflow

@@ -41,6 +41,8 @@ class Survey:
         self._big: dict[int, Any] = {}
         self._read: dict[int, Any] = {}
         self.has_helpers = False
+        self.machines: dict[str, MachineExecutor] = {}
+        """Those on which steps are placed, by name."""
         self._visit(workflow.entrypoint)
         if workflow.on_exit is not None:
             self._visit(self.rendered(workflow.on_exit, None))
@@ -58,7 +60,8 @@ class Survey:
             executor = self.context
         if executor is None:
             return template  # type: ignore[no-any-return]
-        what: Any = tuple(executor.annotations().items()) if type(executor) is MachineExecutor else id(executor)
+        plain = type(executor) is MachineExecutor and executor.profile is None
+        what: Any = tuple(executor.annotations().items()) if plain else id(executor)
         original, key = template, (id(template), what)
         if key not in self._rendered:
             if template.super_op:
@@ -67,7 +70,10 @@ class Survey:
                     f"{at(step.where if step else None)}, and its template {template.title} is made of steps. Give "
                     "the executor to the steps in it, or to all by Workflow(context=...)."
                 )
-            if isinstance(template, PythonOPTemplate) and not isinstance(executor, MachineExecutor):
+            machine = executor.machine_for(template) if hasattr(executor, "machine_for") else executor
+            if isinstance(machine, MachineExecutor):
+                self.machines[machine.name] = machine
+            elif isinstance(template, PythonOPTemplate):
                 template = template.copy()
                 template.script = SCRIPT_MARK  # executors of others wrap the script, which is written later
             new = executor.render(template)

@@ -1,13 +1,15 @@
 """Where a step runs: a machine by its name, or dflow's hook for executors of others.
 
 ``executor="gpu"`` and ``MachineExecutor("gpu", cpus=4)`` leave a *wish* on the template, as two annotations. What the
-name means is a profile's matter (``executors/machine.py``); the model never reads one.
+name means is a profile's matter (``executors/machine.py``); the model never reads one. A program may bring a profile of
+its own; it travels beside the manifest, and only its name and a digest stand in it.
 
 This module travels with the author's code: standard library only, valid Python 3.8.
 """
 
+import hashlib
 import json
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from dflow_hpc.errors import ModelError
 from dflow_hpc.model.checks import close, listed
@@ -34,6 +36,8 @@ class Executor:
     """dflow's hook: something that rewrites a template so that it runs elsewhere.
 
     A subclass defines ``render``; it may define ``modify_step(step)``, called at the end of the step's construction.
+    One that places steps on a machine defines ``machine_for(template)`` as well, which returns the ``MachineExecutor``
+    that its ``render`` uses, or None.
     """
 
     def render(self, template: Any) -> Any:
@@ -50,6 +54,9 @@ class MachineExecutor(Executor):
 
     Args:
         name: Name of its profile.
+        profile: The profile itself, as a table of ``machines.toml`` without ``resources``, where no file has it.
+        password: For the login to that machine. It is kept as secrets are.
+        notices: What of that profile has no effect, for the user.
         **resources: What the step asks for: ``cpus``, ``gpus``, ``memory`` ("4GB" a node), ``time`` ("30m"), ``nodes``,
             ``tasks``, ``queue``, ``account``, ``qos``, ``extra`` (further directives).
 
@@ -57,7 +64,15 @@ class MachineExecutor(Executor):
         ModelError: A resource's name is unknown.
     """
 
-    def __init__(self, name: str, **resources: Any):
+    def __init__(
+        self,
+        name: str,
+        *,
+        profile: Optional[Mapping[str, Any]] = None,
+        password: Optional[str] = None,
+        notices: Sequence[str] = (),
+        **resources: Any,
+    ):
         if not isinstance(name, str) or not name:
             raise ModelError(f"MachineExecutor({name!r}) was asked for; it takes the name of a machine's profile.")
         for resource in resources:
@@ -66,7 +81,13 @@ class MachineExecutor(Executor):
                     f"MachineExecutor({name!r}) was given the resource {resource!r}; known are "
                     f"{listed(RESOURCE_NAMES)}{close(resource, RESOURCE_NAMES)}."
                 )
+        self.profile = None if profile is None else dict(profile)
+        if profile is not None:
+            digest = hashlib.sha256(json.dumps(self.profile, sort_keys=True).encode())
+            name = f"{name}-{digest.hexdigest()[:10]}"
         self.name = name
+        self.password = password
+        self.notices = tuple(notices)
         self.resources = {key: value for key, value in sorted(resources.items()) if value is not None}
 
     def annotations(self) -> Dict[str, str]:

@@ -55,7 +55,7 @@ class Step:
         with_sequence: ``argo_sequence(...)``: run once for each of its texts.
         key: Name by which it is found again, over the whole workflow; may hold references and ``{{item}}``.
         executor: Where it runs: a machine's name, ``MachineExecutor(...)``, or dflow's hook.
-        use_resource: Refused.
+        use_resource: Refused, but for dflow's ``SlurmJob``.
         util_image: Image of its helper steps, ``config["util_image"]`` unless given.
         util_image_pull_policy: Pull policy of that image.
         util_command: Python of its helper steps.
@@ -101,6 +101,8 @@ class Step:
         self.where = author_frame()
         self.name = check_step_name(name, "a " + self.word, self.where)
         self.template = _checked_template(template, self)
+        if hasattr(use_resource, "machine_for"):  # dflow's SlurmJob: another way to say where a step runs
+            executor, use_resource = use_resource, None
         check_options({"use_resource": use_resource}, _REFUSED, self.title, self.where)
         self._inputs: Optional[Inputs] = None
         self._outputs: Optional[Outputs] = None

@@ -12,6 +12,7 @@ Trap: after ``HostUnreachable`` nobody knows whether the command ran. Only comma
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,15 +77,18 @@ def in_posix_shell(command: str) -> str:
     return f"exec /bin/sh -c {shlex.quote(command)}"
 
 
-def open_transport(machine: Machine, *, login_pause: float | None = None) -> Transport:
+def open_transport(
+    machine: Machine, *, login_pause: float | None = None, password: Callable[[], str] | None = None
+) -> Transport:
     """Return the transport of a machine's profile. Nothing is connected yet.
 
     Args:
         machine: The profile. Without ``transport``: paramiko where it names a host, else local.
         login_pause: Seconds between two logins; None: as the profile says.
+        password: Gives the password, where there is one; asked at each login that no key opens.
 
     Raises:
-        ConfigError: The profile asks for SSH and names no host.
+        ConfigError: The profile asks for SSH and names no host, or there is a password that its transport cannot take.
     """
     kind = machine.transport or ("paramiko" if machine.host else "local")
     if kind == "local":
@@ -97,9 +101,15 @@ def open_transport(machine: Machine, *, login_pause: float | None = None) -> Tra
         )
     login_pause = machine.waits.login if login_pause is None else login_pause
     if kind == "openssh":
+        if password is not None:
+            raise ConfigError(
+                f"machine {machine.name!r} has transport = 'openssh' and was given a password; `ssh` takes none from "
+                "us. Open a link by hand, or use a key."
+            )
         from dflow_hpc.executors.transport.openssh import OpenSSHTransport
 
-        return OpenSSHTransport(machine.host, machine.ssh_config, login_pause=login_pause)
+        return OpenSSHTransport(machine.host, machine.ssh_config, machine.ssh_options, login_pause=login_pause)
     from dflow_hpc.executors.transport.paramiko import ParamikoTransport
 
-    return ParamikoTransport(machine.host, machine.ssh_config, login_pause=login_pause)
+    options = machine.ssh_options
+    return ParamikoTransport(machine.host, machine.ssh_config, options, login_pause=login_pause, password=password)

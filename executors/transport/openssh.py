@@ -13,12 +13,13 @@ import os
 import subprocess
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors.transport import MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
 from dflow_hpc.executors.transport.logins import LoginGate, turns_file
-from dflow_hpc.executors.transport.sshconfig import HostConfig, config_words, host_config
+from dflow_hpc.executors.transport.sshconfig import HostConfig, config_words, host_config, ssh_target
 
 _CONNECT = 20
 _PERSIST = 600
@@ -30,13 +31,17 @@ class OpenSSHTransport:
     Args:
         host: An OpenSSH alias or a name.
         ssh_config: Configuration file; None is the user's.
+        ssh_options: Options for this host, as after ``ssh -o``.
         login_pause: Seconds between two logins.
     """
 
-    def __init__(self, host: str, ssh_config: str | None = None, *, login_pause: float):
+    def __init__(
+        self, host: str, ssh_config: str | None = None, ssh_options: Sequence[str] = (), *, login_pause: float
+    ):
         self.logins = self.commands = self.sent = self.received = 0
         self._host = host
         self._ssh_config = ssh_config
+        self._ssh_options = ssh_options
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(MAX_CHANNELS)
         self._gate = LoginGate(login_pause, turns_file(host, ssh_config))
@@ -50,7 +55,7 @@ class OpenSSHTransport:
         with self._room:
             words = self._connected()
             process = subprocess.Popen(
-                [*words, "-o", "ControlMaster=no", "--", self._host, in_posix_shell(guarded)],
+                [*words, "-o", "ControlMaster=no", "--", ssh_target(self._host), in_posix_shell(guarded)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -88,7 +93,7 @@ class OpenSSHTransport:
             return self._words
 
     def _make_words(self) -> list[str]:
-        config = host_config(self._host, self._ssh_config)
+        config = host_config(self._host, self._ssh_config, self._ssh_options)
         options = [
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
@@ -98,7 +103,7 @@ class OpenSSHTransport:
             "UserKnownHostsFile=" + " ".join(f'"{path}"' for path in config.known_hosts),
             f"ControlPath={_control_path(config)}",
         ]
-        words = ["ssh", *config_words(self._ssh_config), "-T"]
+        words = ["ssh", *config_words(self._ssh_config, self._ssh_options), "-T"]
         return words + [word for option in options for word in ("-o", option)]
 
     def _call(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -106,7 +111,7 @@ class OpenSSHTransport:
         with tempfile.TemporaryFile("w+") as errors:
             try:
                 ran = subprocess.run(
-                    [*self._words, *options, "--", self._host],
+                    [*self._words, *options, "--", ssh_target(self._host)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,

@@ -1,8 +1,8 @@
 """One SSH login of our own, kept alive: the transport of machines with a ``host``. The only module that knows paramiko.
 
 Keys come from the agent and the files of the OpenSSH configuration; host keys are strict; jump hosts are followed.
-There is no password and no question. A dropped link ends the commands in flight with ``HostUnreachable``, and the
-next command logs in again.
+There is no question, and a password only where a program brings one. A dropped link ends the commands in flight with
+``HostUnreachable``, and the next command logs in again.
 
 Not here: SFTP, forwarding, retries.
 
@@ -20,13 +20,13 @@ import socket
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.auth_strategy import AuthFailure, AuthSource, AuthStrategy, InMemoryPrivateKey, NoneAuth
+from paramiko.auth_strategy import AuthFailure, AuthSource, AuthStrategy, InMemoryPrivateKey, NoneAuth, Password
 
 from dflow_hpc.errors import ConfigError, HostUnreachable
 from dflow_hpc.executors.transport import MAX_CHANNELS, Answer, LoginRefused, UnknownHost, in_posix_shell
@@ -48,13 +48,25 @@ class ParamikoTransport:
     Args:
         host: An OpenSSH alias or a name.
         ssh_config: Configuration file; None is the user's.
+        ssh_options: Options for this host, as after ``ssh -o``.
         login_pause: Seconds between two logins.
+        password: Gives the password for the host itself, if there is one; it is tried after all keys.
     """
 
-    def __init__(self, host: str, ssh_config: str | None = None, *, login_pause: float):
+    def __init__(
+        self,
+        host: str,
+        ssh_config: str | None = None,
+        ssh_options: Sequence[str] = (),
+        *,
+        login_pause: float,
+        password: Callable[[], str] | None = None,
+    ):
         self.logins = self.commands = self.sent = self.received = 0
         self._host = host
         self._ssh_config = ssh_config
+        self._ssh_options = ssh_options
+        self._password = password
         self._lock = threading.Lock()
         self._login = threading.Lock()
         self._room = threading.BoundedSemaphore(MAX_CHANNELS)
@@ -102,8 +114,10 @@ class ParamikoTransport:
 
     def _log_in(self) -> paramiko.Transport:
         try:
-            for config in _hops(self._host, self._ssh_config):
-                self._line.append(_connect(config, self._line[-1].get_transport() if self._line else None))
+            hops = _hops(self._host, self._ssh_config, self._ssh_options)
+            for config in hops:
+                password = self._password if config is hops[-1] else None
+                self._line.append(_connect(config, self._line[-1].get_transport() if self._line else None, password))
         except LoginRefused as error:
             self._gate.refused(error)
             self._close_line()
@@ -226,19 +240,21 @@ def _lives(link: paramiko.Transport) -> bool:
     return True
 
 
-def _hops(host: str, ssh_config: str | None) -> list[HostConfig]:
+def _hops(host: str, ssh_config: str | None, ssh_options: Sequence[str] = ()) -> list[HostConfig]:
     """Return the hosts to log in to, one through the other; the last is the goal."""
-    goal = host_config(host, ssh_config)
+    goal = host_config(host, ssh_config, ssh_options)
     return [*(host_config(jump, ssh_config) for jump in goal.jumps), goal]
 
 
-def _connect(config: HostConfig, through: paramiko.Transport | None) -> paramiko.SSHClient:
+def _connect(
+    config: HostConfig, through: paramiko.Transport | None, password: Callable[[], str] | None = None
+) -> paramiko.SSHClient:
     client = paramiko.SSHClient()
     policy = _Strict(config)
     client.set_missing_host_key_policy(policy)
     client.get_host_keys().update(_known_keys(config))
     sock = _socket(config, through)
-    keys = _Keys(config)
+    keys = _Keys(config, password)
     # With port 22 paramiko looks the name up as it is given; HostConfig.key_name has the port in it where it belongs.
     try:
         client.connect(
@@ -321,11 +337,15 @@ def fingerprint(key: paramiko.PKey) -> str:
 
 
 class _Keys(AuthStrategy):
-    """Tries the keys in OpenSSH's order: the agent's that stand in the configuration, the files, the agent's others."""
+    """Tries the keys in OpenSSH's order: the agent's that stand in the configuration, the files, the agent's others.
 
-    def __init__(self, config: HostConfig):
+    A password comes last, where the program gave one.
+    """
+
+    def __init__(self, config: HostConfig, password: Callable[[], str] | None = None):
         super().__init__(paramiko.SSHConfig())
         self._config = config
+        self._password = password
         self._agent: paramiko.Agent | None = None
         self._notes: list[str] = []
 
@@ -352,6 +372,8 @@ class _Keys(AuthStrategy):
             for key in held:
                 if key not in first:
                     yield InMemoryPrivateKey(config.user, key)
+        if self._password is not None:
+            yield Password(config.user, self._password)
 
     def _agent_keys(self) -> list[paramiko.PKey]:
         if not self._config.use_agent:
@@ -369,8 +391,9 @@ class _Keys(AuthStrategy):
         notes = "".join(f"; {note}" for note in self._notes)
         agent = "running" if os.environ.get("SSH_AUTH_SOCK") else "none: SSH_AUTH_SOCK is not set"
         ways = f"; it accepts {', '.join(allowed)}" if allowed else ""
+        password = "the password, " if self._password is not None else ""
         return (
-            f"{_place(config)} refused the login{ways}. Tried were the agent ({agent}) and {files}{notes}. "
+            f"{_place(config)} refused the login{ways}. Tried were {password}the agent ({agent}) and {files}{notes}. "
             f"Make `ssh {config.alias} true` work without a question; if the site asks for a second factor or "
             'Kerberos, set transport = "openssh" in the profile.'
         )
@@ -403,7 +426,7 @@ class ShownKey:
     """As it would stand in a file of known hosts."""
 
 
-def unknown_key(host: str, ssh_config: str | None) -> ShownKey | None:
+def unknown_key(host: str, ssh_config: str | None, ssh_options: Sequence[str] = ()) -> ShownKey | None:
     """Ask a machine, and the jump hosts before it, for their host keys; return the first that is not known.
 
     Raises:
@@ -413,7 +436,7 @@ def unknown_key(host: str, ssh_config: str | None) -> ShownKey | None:
     """
     with contextlib.ExitStack() as stack:
         through = None
-        hops = _hops(host, ssh_config)
+        hops = _hops(host, ssh_config, ssh_options)
         for config in hops:
             key = _shown_key(config, through)
             if not _is_known(config, key):

@@ -9,6 +9,7 @@ Trap: a configuration may hold ``Match exec``, so reading it may run the user's 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,32 +46,38 @@ class HostConfig:
     use_agent: bool
 
 
-def config_words(ssh_config: str | None) -> list[str]:
-    """Return the options that make ``ssh`` read a profile's configuration file.
+def config_words(ssh_config: str | None, options: Sequence[str] = ()) -> list[str]:
+    """Return the options that make ``ssh`` read a profile's configuration file and its ``ssh_options``.
 
     Raises:
         ConfigError: There is no such file.
     """
+    words = [word for option in options for word in ("-o", option)]
     if ssh_config is None:
-        return []
+        return words
     path = Path(ssh_config).expanduser()
     if not path.is_file():
         raise ConfigError(f"ssh_config names {ssh_config}; there is no such file. Correct the machine's profile.")
-    return ["-F", str(path)]
+    return ["-F", str(path), *words]
 
 
-def host_config(alias: str, ssh_config: str | None) -> HostConfig:
+def ssh_target(alias: str) -> str:
+    """Return how a host with ``:port`` is named to ``ssh``."""
+    return f"ssh://{alias}" if ":" in alias else alias
+
+
+def host_config(alias: str, ssh_config: str | None, options: Sequence[str] = ()) -> HostConfig:
     """Return what the OpenSSH configuration says about a host.
 
     Args:
         alias: A name of the configuration, or of the network; ``user@`` and ``:port`` as in ProxyJump.
         ssh_config: Configuration file; None means the user's and the system's.
+        options: Options for this host, as after ``ssh -o``; they beat the file.
 
     Raises:
         ConfigError: The file is missing or ``ssh`` refuses it.
     """
-    target = f"ssh://{alias}" if ":" in alias else alias
-    words = ["ssh", *config_words(ssh_config), "-G", "--", target]
+    words = ["ssh", *config_words(ssh_config, options), "-G", "--", ssh_target(alias)]
     try:
         ran = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError as error:

@@ -113,21 +113,19 @@ executor = DispatcherExecutor(host="login", machine_dict={"batch_type": "Slurm"}
 assert (executor.host, executor.machine_dict, executor.clean) == ("login", {"batch_type": "Slurm"}, False)
 assert SlurmRemoteExecutor("login", username="me", header="#SBATCH").header == "#SBATCH"
 s3_config["storage_client"] = TiefblueClient(project_id=1)
-for executor in (executor, LebesgueExecutor(extra={}), SlurmRemoteExecutor("login")):
-    wf = Workflow("elsewhere")
-    wf.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo"), executor=executor))
-    try:
-        wf.to_dict()
-    except CompileError as error:
-        print(error)
+wf = Workflow("elsewhere")
+wf.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo"), executor=LebesgueExecutor(extra={})))
+try:
+    wf.to_dict()
+except CompileError as error:
+    print(error)
 """
 
 
-def test_executors_of_plugins_can_be_made_and_are_refused_before_a_run(tmp_path):
-    lines = python(PLUGINS, cwd=tmp_path).splitlines()
-    kinds = ("DispatcherExecutor", "BohriumExecutor", "SlurmRemoteExecutor")
-    assert [f"given to {kind}," in line for kind, line in zip(kinds, lines, strict=True)] == [True] * 3
-    assert all("Step(..., executor='NAME')" in line for line in lines)
+def test_executors_of_other_services_can_be_made_and_are_refused_before_a_run(tmp_path):
+    [line] = python(PLUGINS, cwd=tmp_path).splitlines()
+    assert "given to BohriumExecutor," in line
+    assert "Step(..., executor='NAME')" in line
 
 
 def test_an_installed_dflow_stays_unless_asked(tmp_path):

@@ -58,14 +58,20 @@ def _this_process(signals: bool = False) -> Holder:
     return Holder(pid, process_start(pid) or 0, socket.gethostname(), boot, signals)
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a file so that a reader sees the old or the new text, and never a part of it.
+
+    Args:
+        path: The file.
+        text: What is to be in it.
+        mode: Its permissions, of which the umask takes away.
 
     Raises:
         EngineError: It cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        temporary.touch(mode)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dflow_hpc.compile import PASSWORD
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.engines.local.work import leafrun, staging
 from dflow_hpc.engines.local.work.commands import SCRIPT
@@ -41,6 +42,7 @@ from dflow_hpc.executors.questions import Ended
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.runtimes import knows_entry_points
 from dflow_hpc.executors.site import Bytes, Marker, Parcel, Site
+from dflow_hpc.executors.transport import open_transport
 from dflow_hpc.manifest.view import annotations_of
 
 _RESULT = "result"
@@ -80,7 +82,7 @@ class Machines:
         self._run_dir = run_dir
         self._settings = settings
         self._say = say
-        self._open = site or RemoteSite
+        self._open = site or self._remote
         self._brokers: dict[tuple[str | None, ...], Broker] = {}
         self._hosts: dict[str, MachineHost] = {}
         self._sites: dict[Path, Site] = {}
@@ -100,6 +102,11 @@ class Machines:
                 broker.name += f", {machine.name}"
             self._hosts[machine.name] = MachineHost(machine, broker, self._settings)
         return self._hosts[machine.name]
+
+    def _remote(self, machine: Machine) -> Site:
+        secret = Path(self._settings["secrets_dir"], machine.name, PASSWORD)
+        password = (lambda: secret.read_text(encoding="utf-8")) if secret.exists() else None
+        return RemoteSite(machine, open_transport(machine, password=password))
 
     def leave(self) -> None:
         """Let the jobs live on when the session breaks off."""

@@ -112,7 +112,7 @@ def settle(
     found: dict[str, Any] = {}
     for template, name, wished in wishes(manifest):
         own = compiled.machines.get(name)
-        machine = machines.get(name) if own is None else machine_from(name, own, "the program")
+        machine = machines.wished(name) if own is None else machine_from(name, own, "the program")
         _resources(machine.resources, wished, template)
         found[name] = dataclasses.asdict(machine)
     return dataclasses.replace(compiled, manifest=manifest), found
@@ -126,7 +126,7 @@ def keep(run_dir: Path, found: dict[str, Any]) -> None:
         found: What ``settle`` returned.
     """
     if found:
-        write_atomic(run_dir / _FILE, json.dumps(found))
+        write_atomic(run_dir / _FILE, json.dumps(found), 0o600)  # setup lines may set variables that are secret
 
 
 def kept(run_dir: Path) -> dict[str, Any]:
@@ -152,5 +152,5 @@ def _is_here(machine: Machine) -> bool:
 def _machine(kept: dict[str, Any]) -> Machine:
     """Return a profile from the form in which ``keep`` left it."""
     parts = {"resources": resources_from(kept["resources"]), "limits": Limits(**kept["limits"])}
-    lists = {name: tuple(kept[name]) for name in ("setup", "runtime_options")}
+    lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
     return Machine(**{**kept, **lists, **parts, "waits": Waits(**kept["waits"])})
