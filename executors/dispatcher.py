@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from dflow_hpc.executors import batches
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
-from dflow_hpc.executors.jobs import Act, Job, News, State, apply, tries_again
+from dflow_hpc.executors.jobs import Act, Job, News, State, apply
 from dflow_hpc.executors.machine import Waits
 from dflow_hpc.executors.questions import (
     Cancel,
@@ -44,6 +45,7 @@ from dflow_hpc.executors.records import (
     note_paused,
     note_taken,
 )
+from dflow_hpc.executors.retries import changed, further
 from dflow_hpc.executors.site import (
     Batch,
     Bounds,
@@ -222,7 +224,7 @@ class Dispatcher:
         ready = batches.ready_at(waiting, self._waits.quiet, self._waits.longest)
         if ready is None or now < ready:
             return None
-        parcels = {job.key: parcel for job in waiting if (parcel := self._parcel(job)) is not None}
+        parcels = {job.key: changed(parcel, job) for job in waiting if (parcel := self._parcel(job)) is not None}
         made = batches.group(waiting, parcels, self.max_array or 1, now)
         for batch in made:
             self.batches[batch.id] = batch
@@ -441,9 +443,9 @@ class Dispatcher:
 
     # Jobs
 
-    def _new(self, leaf: Leaf, now: float) -> None:
+    def _new(self, leaf: Leaf, now: float, changes: dict[str, Any] | None = None) -> None:
         number = leaf.jobs[-1].attempt + 1 if leaf.jobs else 1
-        job = Job(f"{leaf.key}-{number}", since=now)
+        job = Job(f"{leaf.key}-{number}", since=now, changes=changes or {})
         leaf.jobs.append(job)
         self._jobs[job.token] = job
         self._append(note(job))
@@ -486,16 +488,13 @@ class Dispatcher:
         self._fetches.discard(job.token)
         self._cancels.discard(job.token)
         leaf = self.leaves[job.key]
-        before = [old.failure for old in leaf.jobs[:-1] if old.attempt > leaf.delivered]
-        free = tries_again(job.failure, before) and not job.unwanted
-        if free or (leaf.wanted and job.failure is FailureClass.CANCELLED and job.unwanted):
-            self._new(leaf, now)
+        changes = further(leaf)
+        if changes is not None:
+            self._new(leaf, now, changes)
+            asks = "".join(f", {name} {value}" for name, value in changes.items())
             why = job.failure.value if job.failure else ""
-            self.events.append(
-                Notice(
-                    f"attempt {job.attempt} ended with {why} ({job.reason or job.word}); it is tried again", leaf.key
-                )
-            )
+            text = f"attempt {job.attempt} ended with {why} ({job.reason or job.word}); it is tried again{asks}"
+            self.events.append(Notice(text, leaf.key))
         elif leaf.parcel is not None:
             self._tell_end(leaf, job, now)
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from dflow_hpc.executors.failures import FailureClass
 
@@ -186,6 +187,8 @@ class Job:
     reason: str = ""
     """Of one that ended: what a user should read."""
     unwanted: bool = False
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What it asks for other than its step, since earlier attempts asked for too little (``retries.py``)."""
 
     @property
     def key(self) -> str:
@@ -238,24 +241,6 @@ def key_of(workflow_uid: str, node_id: str) -> str:
     """
     digest = hashlib.sha256(f"{workflow_uid}\0{node_id}".encode()).digest()
     return base64.b32encode(digest)[:26].decode().lower()
-
-
-FREE_RETRIES: Mapping[FailureClass, int] = {
-    FailureClass.INFRA: 3,
-    FailureClass.PREEMPTED: 10,
-    FailureClass.LOST: 1,
-}
-"""Attempts that the broker adds by itself, for each class; those of the step's own policy come on top."""
-
-
-def tries_again(failure: FailureClass | None, before: list[FailureClass | None]) -> bool:
-    """Say whether the broker starts a further attempt by itself.
-
-    Args:
-        failure: Why the last attempt did not succeed.
-        before: Why those before it did not.
-    """
-    return failure is not None and before.count(failure) < FREE_RETRIES.get(failure, 0)
 
 
 def draw() -> str:

@@ -59,6 +59,8 @@ class Resources:
     """Longest run time, as a Go duration: ``"10m"``."""
     extra: tuple[str, ...] = ()
     """Further directives, as the scheduler writes them."""
+    exclude: tuple[str, ...] = ()
+    """Nodes that are not to be used; Slurm only."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ class Machine:
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
     waits: Waits = field(default_factory=Waits)
+    retry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Which attempts are followed by another one, and how it differs; see ``retries.py``."""
 
     @property
     def account(self) -> tuple[str | None, ...]:
@@ -233,7 +237,7 @@ class Machines:
                 f"machine {name!r} was asked for; its profiles extend each other in a ring: {[*line, step]}"
             )
         below, _ = self._merged(base, number + 1 if base == name else 0, [*line, step])
-        for key in ("resources", "limits", "waits", "images"):
+        for key in ("resources", "limits", "waits", "images", "retry"):
             if isinstance(table.get(key), dict) and isinstance(below.get(key), dict):
                 # Own entries first: of the patterns of images the first one that fits counts.
                 table[key] = {**table[key], **{name: below[key][name] for name in below[key] if name not in table[key]}}
@@ -283,9 +287,14 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
     resources = Resources(**_checked(Resources, values.pop("resources", {}), f"{place}, resources"))
     limits = Limits(**_checked(Limits, values.pop("limits", {}), f"{place}, limits"))
     waits = Waits(**_checked(Waits, values.pop("waits", {}), f"{place}, waits"))
-    known = _checked(Machine, values, place, also=("extends", "resources", "limits", "waits"), without=("name",))
-    machine = Machine(name=name, resources=resources, limits=limits, waits=waits, **known)
-    from dflow_hpc.executors import schedulers  # imports Resources from here
+    from dflow_hpc.executors import retries, schedulers  # import Resources from here
+
+    retry = retries.checked(values.pop("retry", {}), place)
+    parts = ("extends", "resources", "limits", "waits", "retry")
+    known = _checked(Machine, values, place, also=parts, without=("name",))
+    machine = Machine(name=name, resources=resources, limits=limits, waits=waits, retry=retry, **known)
+    if resources.exclude and machine.scheduler in retries.CANNOT_EXCLUDE:
+        raise ConfigError(f"{place}, resources: {machine.scheduler} has no word for nodes to exclude; leave it out.")
 
     for key, value, choices in (
         ("scheduler", machine.scheduler, schedulers.names()),

@@ -45,7 +45,7 @@ class Known:
 def note(job: Job) -> Record:
     """Return the record of a job as it is now."""
     record: Record = {"token": job.token, "state": job.state.name, "since": job.since}
-    for name in ("batch", "index", "id", "word", "node", "expected", "started", "reason", "unwanted"):
+    for name in ("batch", "index", "id", "word", "node", "expected", "started", "reason", "unwanted", "changes"):
         if value := getattr(job, name):
             record[name] = value
     if job.failure is not None:

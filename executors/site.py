@@ -112,7 +112,7 @@ class Sighting:
     expected: float | None = None
 
 
-_FIRST_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU)
+_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,11 @@ class Marker:
 
     @property
     def told_to_end(self) -> bool:
-        """Whether a signal ended it that schedulers send first: for a limit, for a deletion, or to make room."""
-        return bool(self.record.get("rc")) and self.record.get("signal") in _FIRST_SIGNALS
+        """Whether a signal ended it that comes from outside: for a limit, for a deletion, or to make room.
+
+        KILL is what the kernel sends for memory; the shell that leaves the marker outlives it.
+        """
+        return bool(self.record.get("rc")) and self.record.get("signal") in _FROM_OUTSIDE
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _job(job: Facts, now: float) -> Iterator[str]:
     if last["id"]:
         yield _row("job", last["id"] + (f", member {last['index']}" if last["index"] else ""))
     yield _row("state", f"{last['state']}: {last['meaning']}, since {_when(last['since'], now)}")
-    if last["word"]:
+    if last["word"] and last["state"] != "ENDED":
         means = f": {last['reason_means']}" if last["reason_means"] else ""
         yield _row("scheduler", last["word"] + means)
     if last["state"] == "QUEUED" and last["expected"]:

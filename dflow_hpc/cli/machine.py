@@ -68,7 +68,7 @@ def list_command() -> None:
 def show_command(name: str) -> None:
     """Print profile NAME with everything that it extends, as TOML."""
     values = dataclasses.asdict(_profile(name))
-    tables = {key: values.pop(key) for key in ("resources", "limits", "waits", "images")}
+    tables = {key: values.pop(key) for key in ("resources", "limits", "waits", "images", "retry")}
     for title, table in [("", {key: value for key, value in values.items() if key != "name"}), *tables.items()]:
         click.echo(f"[machine.{name}{title and '.' + title}]")
         for key, value in table.items():
@@ -77,6 +77,8 @@ def show_command(name: str) -> None:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
     # JSON's texts, lists and booleans are TOML's, too.
     return json.dumps(value, ensure_ascii=False)
 

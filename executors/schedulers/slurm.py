@@ -121,6 +121,7 @@ class Slurm:
             "chdir": _quoted(job.directory),
             "comment": _quoted(job.comment),
             "cpus-per-task": wanted.cpus,
+            "exclude": ",".join(wanted.exclude) and _quoted(",".join(wanted.exclude)),
             "gres": f"gpu:{wanted.gpus}" if wanted.gpus else None,
             "job-name": self.job_name(job.name),
             "mem": wanted.memory and memory_text(wanted.memory, "KMGT"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import TABLE, UNWANTED, Act, Job, News, State, apply, draw, key_of, tries_again
+from dflow_hpc.executors.jobs import TABLE, UNWANTED, Act, Job, News, State, apply, draw, key_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -45,10 +45,3 @@ def test_keys_are_short_stable_and_apart():
     assert key_of("uid", "wf-1") == "yg6oqjsslu4jgf2vdwrodrvga7"
     assert key_of("uid", "wf-1") == key_of("uid", "wf-1") != key_of("uid", "wf-2")
     assert key_of("a", "bc") != key_of("ab", "c")
-
-
-def test_what_the_broker_repeats_by_itself_has_an_end():
-    assert tries_again(FailureClass.LOST, [])
-    assert not tries_again(FailureClass.LOST, [FailureClass.LOST])
-    assert tries_again(FailureClass.INFRA, [FailureClass.LOST])
-    assert not any(tries_again(failure, []) for failure in (FailureClass.APP, FailureClass.CONFIG, None))

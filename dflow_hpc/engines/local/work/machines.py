@@ -342,10 +342,16 @@ class MachineHost:
         """Say in Argo's way why a job gave no outcome of its own: only what the program did itself is *Failed*."""
         job = ended.job
         failure = job.failure or FailureClass.LOST
+        grows = f"; [machine.{self._machine.name}.retry] may ask for more by itself"
+        if failure.value.lower() in self._machine.retry:
+            grows = f", the last of {job.attempt} attempts" if job.attempt > 1 else ""
         where = f"job {job.id or job.token} on machine {self._machine.name!r}"
         phase, message = {
-            FailureClass.OOM: ("Failed", f"OOMKilled (exit code 137): {where} took more memory than it asked for"),
-            FailureClass.WALLTIME: ("Failed", f"{leafrun.DEADLINE_TEXT}: {where} ran into its time limit"),
+            FailureClass.OOM: (
+                "Failed",
+                f"OOMKilled (exit code 137): {where} took more memory than it asked for{grows}",
+            ),
+            FailureClass.WALLTIME: ("Failed", f"{leafrun.DEADLINE_TEXT}: {where} ran into its time limit{grows}"),
             FailureClass.CONFIG: ("Error", f"the scheduler of machine {self._machine.name!r} refused it: {job.reason}"),
             FailureClass.STAGE_OUT: ("Error", f"wait: Error (exit code 64): {job.reason}"),
             FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
