@@ -239,7 +239,7 @@ class RemoteSite:
         forget = self._take_forgotten()
         try:
             with _troubles():
-                reply = self._scripts.ask(Questions(run=commands, forget=forget, wait_for=list(tokens)))
+                reply = self._scripts.ask(Questions(run=commands, forget=forget, settle=gone, wait_for=list(tokens)))
         except HostUnreachable:
             self.forget(forget)
             raise

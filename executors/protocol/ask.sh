@@ -5,7 +5,8 @@
 #   run NAME       run run.NAME; answers its exit code and outputs (the scheduler's queue, history, look-up, cancel)
 #   seal BATCH     make sure that no submission of the batch begins any more; answers its state (common.sh)
 #   revoke TOKEN   a job of this token that starts from now on does nothing
-#   forget TOKEN   its outcome is safe: clean.sh may remove it
+#   forget TOKEN   its outcome is safe: clean.sh may remove it; its secrets go at once, if a killed job left them
+#   settle TOKEN   its job is gone: a marker without the sign of it (it was killed in between) gets the sign
 #   await TOKEN    if it has ended, its marker and small outputs come along
 # Tokens that ended are in the frame "ended": their names, a line each, and a tar of what each listed in "pack".
 set -u
@@ -41,6 +42,18 @@ await() {
     most=$((most - kilobytes)) room=$((room - 1))
 }
 
+# A later attempt may wait in the queue already, and needs its own.
+forget() {
+    for dfh_file in "${1%-*}"/attempt.*/env.sh; do
+        dfh_number=${dfh_file%/env.sh}
+        [ ! -e "$dfh_file" ] || [ "${dfh_number##*.}" -gt "${1##*-}" ] || rm -f "$dfh_file"
+    done
+}
+
+settle() {
+    [ -e ".done/$1" ] || [ -e ".old/$1" ] || [ ! -e "${1%-*}/attempt.${1##*-}/exit.json" ] || echo 1 >".done/$1"
+}
+
 take_in
 : >"$in/ended"
 : >"$in/pack"
@@ -51,7 +64,11 @@ while read -r word name; do
     run) run "$name" ;;
     seal) seal "$name" ;;
     revoke) mkdir -p "${name%-*}" && : >"${name%-*}/revoked.${name##*-}" ;;
-    forget) [ ! -e ".done/$name" ] || set -- "$@" ".done/$name" ;;
+    forget)
+        forget "$name"
+        [ ! -e ".done/$name" ] || set -- "$@" ".done/$name"
+        ;;
+    settle) settle "$name" ;;
     await) await "$name" ;;
     esac
 done <"$in/questions"

@@ -2,7 +2,9 @@
 # hello.sh   Say what there is to know about this machine, in lines "KEY VALUE". Run in $ROOT, once a session.
 set -u
 umask 077
-mkdir -p .cas
+mkdir -p .cas .in
+# What arrived for a script that was killed is of no use, and may hold secrets.
+find .in -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {} +
 echo
 echo "=dflow-hpc 1="
 echo "root $(pwd -P)"

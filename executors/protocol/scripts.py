@@ -79,6 +79,8 @@ class Questions:
     seal: Sequence[str] = ()
     revoke: Sequence[str] = ()
     forget: Sequence[str] = ()
+    settle: Sequence[str] = ()
+    """Tokens whose job is gone."""
     wait_for: Sequence[str] = ()
     """Tokens whose marker is awaited."""
 
@@ -277,6 +279,7 @@ class Scripts:
             *(f"seal {batch}" for batch in questions.seal),
             *(f"run {name}" for name in questions.run),
             # Last: a job that the queue did not show any more has left its marker by now, if it ever will.
+            *(f"settle {token}" for token in questions.settle),
             *(f"await {token}" for token in questions.wait_for),
         ]
         cargo.text("questions", "".join(line + "\n" for line in lines))

@@ -134,6 +134,22 @@ def test_secrets_are_gone_when_the_job_has_ended_and_readable_by_nobody_else(mac
     assert [path.name for path in holding if path.name != "spec.json"] == []
 
 
+def test_a_job_killed_between_its_marker_and_the_sign_of_it_is_found_when_it_is_gone(machine):
+    machine.submit("b", {"k-1": machine.command("true")})
+    machine.wait("k-1")
+    (machine.root / ".done" / "k-1").unlink()
+    assert machine.scripts.ask(Questions(wait_for=["k-1"])).ended == ()
+    assert machine.scripts.ask(Questions(settle=["k-1", "other-1"], wait_for=["k-1", "other-1"])).ended == ("k-1",)
+
+
+def test_secrets_that_a_killed_or_cancelled_job_left_go_when_its_outcome_is_safe(machine):
+    (machine.stub / "hold").touch()
+    for attempt in (1, 2, 3):
+        machine.submit(f"b{attempt}", {f"k-{attempt}": machine.command("true", env={"PASSWORD": "hush-hush"})})
+    machine.scripts.ask(Questions(forget=["k-2"]))
+    assert [path.parent.name for path in machine.root.glob("k/*/env.sh")] == ["attempt.3"]
+
+
 def test_large_outputs_wait_until_they_are_fetched(machine):
     program = machine.command(
         *("sh", "-c", "head -c 3000000 /dev/zero >../big; seq 100000; touch ../small"),
