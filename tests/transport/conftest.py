@@ -18,7 +18,7 @@ def keygen(path, *options):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path), *options], check=True)
 
 
-def _children(pid):
+def children(pid):
     words = ["ps", "--ppid", str(pid), "-o", "pid="]
     return [int(word) for word in subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()]
 
@@ -68,8 +68,8 @@ class Server:
 
     def cut(self):
         """Cut all links, as a network that fails; the server stays."""
-        for link in _children(self.process.pid):
-            for victim in [link, *_children(link)]:
+        for link in children(self.process.pid):
+            for victim in [link, *children(link)]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
 
