@@ -19,11 +19,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _REFUSED_ON_PURPOSE = ("invalid spec", "cannot unmarshall")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session):
     """Check the manifests in all run directories that the tests have left, those of child processes included."""
-    factory = getattr(session.config, "_tmp_path_factory", None)
-    if factory is None or factory._basetemp is None:
+    counted, bad = _look(session.config)
+    if hasattr(session.config, "workeroutput"):  # one of several processes: the first one says it for all
+        session.config.workeroutput["manifests"] = (counted, bad)
         return
+    _tell(session.config, counted, bad)
+    if session.config._manifests[1]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take what one of several processes has found."""
+    _tell(node.config, *getattr(node, "workeroutput", {}).get("manifests", (0, [])))
+
+
+def _tell(config, counted, bad):
+    before = getattr(config, "_manifests", (0, []))
+    config._manifests = (before[0] + counted, before[1] + bad)
+
+
+def _look(config):
+    factory = getattr(config, "_tmp_path_factory", None)
+    if factory is None or factory._basetemp is None:
+        return 0, []
     seen, bad = set(), []
     for path in factory._basetemp.glob("**/workflow.json"):
         text = path.read_text()
@@ -36,14 +58,12 @@ def pytest_sessionfinish(session):
             check(json.loads(text))
         except AssertionError as error:
             bad.append(f"{path}: {error}")
-    session.config._manifests_checked = len(seen)
-    session.config._manifests_bad = bad
-    if bad:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return len(seen), bad
 
 
 def pytest_terminal_summary(terminalreporter, config):
     """Say how many manifests were checked, and what is wrong with which."""
-    terminalreporter.write_line(f"manifests checked against Argo's schema: {getattr(config, '_manifests_checked', 0)}")
-    for line in getattr(config, "_manifests_bad", []):
+    counted, bad = getattr(config, "_manifests", (0, []))
+    terminalreporter.write_line(f"manifests checked against Argo's schema: {counted}")
+    for line in bad:
         terminalreporter.write_line(f"NOT ARGO'S: {line}")

@@ -183,5 +183,5 @@ def kit(tmp_path):
 
 @pytest.fixture
 def soon():
-    """Return a deadline that is near."""
-    return lambda seconds=0.5: time.time() + seconds
+    """Return a deadline that is near, and late enough for a leaf on a busy machine to have begun."""
+    return lambda seconds=2.0: time.time() + seconds

@@ -148,7 +148,7 @@ def test_an_op_that_is_ended_can_clean_up(kit, soon):
 
 def test_a_deadline_that_passes_before_it_starts(kit, soon):
     async def work(host):
-        first = asyncio.create_task(host.run(kit.request(kit.op(), {"what": "sleep"}, deadline=soon(1))))
+        first = asyncio.create_task(host.run(kit.request(kit.op(), {"what": "sleep"}, deadline=soon(3))))
         while not kit.started:
             await asyncio.sleep(0.01)
         second = await host.run(kit.request(kit.op("inc"), {"n": 1}, deadline=soon(0.2)))
