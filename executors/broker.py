@@ -28,6 +28,7 @@ from dflow_hpc.executors import questions as q
 from dflow_hpc.executors.dispatcher import Dispatcher
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.follow import Follower
 from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.journal import Journal
 from dflow_hpc.executors.machine import Waits
@@ -88,6 +89,7 @@ class Broker:
         """Questions so far, by kind."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"machine-{name}")
         self._flying: set[asyncio.Task[None]] = set()
+        self._follower = Follower(site.peek, self._running)
         self._poke = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._leaving = False
@@ -127,6 +129,15 @@ class Broker:
         self.dispatcher.drop(key, self._clock())
         self._wake()
 
+    def follow(self, key: str) -> None:
+        """Bring what a leaf's job prints while it runs, for a while from now on."""
+        self._follower.follow(key)
+
+    def _running(self, keys: set[str]) -> dict[str, Path]:
+        jobs = [self.dispatcher.leaves[key].jobs[-1] for key in keys if key in self.dispatcher.leaves]
+        running = [job.token for job in jobs if job.state is State.RUNNING and job.key in self._waiters]
+        return {token: self._parcel(token).root for token in running} if not self.dispatcher.paused else {}
+
     def delivered(self, key: str) -> None:
         """Note that the outcome of a leaf is safe: the machine may forget it."""
         fault("broker.before-delivered")
@@ -146,6 +157,7 @@ class Broker:
             self._loop_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loop_task
+        await self._follower.close()
         with contextlib.suppress(ExecutorError):  # what it was to forget there, it forgets by its age
             await asyncio.to_thread(self._site.close)
         if traffic := self._site.traffic():

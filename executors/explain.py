@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dflow_hpc.executors import schedulers
 from dflow_hpc.executors.jobs import Job, State
-from dflow_hpc.executors.journal import Reader
 from dflow_hpc.executors.machine import Machine, Resources, Waits
 from dflow_hpc.executors.reasons import meaning
-from dflow_hpc.executors.records import Known, Leaf, fold
+from dflow_hpc.executors.records import Known
 from dflow_hpc.executors.site import Batch
 
 
@@ -29,15 +26,6 @@ class Next(NamedTuple):
     text: str
     at: float | None = None
     """When at the latest, in seconds since the epoch, where that is known."""
-
-
-def read(journals: Iterable[Path]) -> list[Known]:
-    """Return what each journal says.
-
-    Raises:
-        EngineError: One is damaged.
-    """
-    return [fold(Reader(journal).read()) for journal in journals]
 
 
 def explain(known: Known, key: str) -> dict[str, Any] | None:
@@ -118,13 +106,6 @@ def what_next(job: Job, waits: Waits, *, delivered: bool) -> Next:
         State.CANCELLING: Next("the scheduler is told to end it until it agrees"),
     }
     return texts[job.state]
-
-
-def last_job(known: Known, key: str) -> tuple[Job, bool]:
-    """Return a leaf's last attempt, and whether its outcome is safe with the engine."""
-    leaf: Leaf = known.leaves[key]
-    job = leaf.jobs[-1]
-    return job, job.attempt <= leaf.delivered
 
 
 _BY_HAND = {

@@ -19,11 +19,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors import schedulers
 from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.follow import Logs
 from dflow_hpc.executors.machine import Machine
 from dflow_hpc.executors.protocol import (
     Cargo,
@@ -93,6 +94,7 @@ class RemoteSite:
         self._forget: set[str] = set()
         self._code: dict[Path, str] = {}
         self._cached = 0
+        self._logs = Logs()
         self._lock = threading.Lock()
         self._facts: schedulers.Facts | None = None
 
@@ -252,7 +254,7 @@ class RemoteSite:
         if look.history is None and self.facts().accounting is False:
             look.history = []  # it keeps none: that is an answer
         roots = {token: root for token in reply.ended if (root := tokens.get(token)) is not None}
-        records = _bring(reply.outputs, roots)
+        records = _bring(reply.outputs, roots, self._logs)
         look.markers = {token: Marker(record, bool(record["complete"])) for token, record in records.items()}
         return look
 
@@ -296,8 +298,20 @@ class RemoteSite:
         """Bring all outputs of leaves; see ``Site``."""
         with _troubles():
             data = self._scripts.fetch(list(tokens))
-        _bring(data, tokens)
+        _bring(data, tokens, self._logs)
         return dict.fromkeys(tokens, "")
+
+    def peek(self, tokens: Mapping[str, Path]) -> None:
+        """Bring what is new in logs; see ``Site``."""
+        order = list(tokens)
+        commands = {
+            f"log{number}": self._logs.command(token, self._scripts.leaf_directory(token))
+            for number, token in enumerate(order)
+        }
+        with _troubles():
+            reply = self._scripts.ask(Questions(run=commands))
+        for number, token in enumerate(order):
+            self._logs.take(token, reply.ran[f"log{number}"].out, tokens[token] / "log.txt")
 
     def cancel(self, items: Sequence[tuple[Batch, str, Sequence[int]]]) -> None:
         """Cancel members of batches; see ``Site``. What starts from now on does nothing."""
@@ -358,12 +372,12 @@ def _sighting(batch: Batch, index: int, state: JobState) -> Sighting:
     )
 
 
-def _bring(data: bytes, roots: Mapping[str, Path]) -> dict[str, dict[str, object]]:
+def _bring(data: bytes, roots: Mapping[str, Path], logs: Logs) -> dict[str, dict[str, Any]]:
     """Unpack what came into the leaves' directories; return the markers that were in it, by token.
 
     They are kept apart: in a leaf's directory here ``exit.json`` is the engine's own record.
     """
-    records: dict[str, dict[str, object]] = {}
+    records: dict[str, dict[str, Any]] = {}
     if not data:
         return records
     with tempfile.TemporaryDirectory() as room:
@@ -376,13 +390,15 @@ def _bring(data: bytes, roots: Mapping[str, Path]) -> dict[str, dict[str, object
                 return None
             if rest == [_MARKER]:
                 return markers[token]
-            return roots[token].joinpath("log.txt" if rest == ["log.tail"] else PurePosixPath(*rest))
+            return roots[token].joinpath(*rest)
 
         unpack(data, place)
         fault("remote.brought")
         for token, path in markers.items():
             if path.exists():
                 records[token] = json.loads(path.read_bytes())
+                root = roots[token]
+                logs.join(token, root / "log.txt", root / "log.tail", records[token].get("log"))
     return records
 
 

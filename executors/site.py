@@ -216,6 +216,10 @@ class Site(Protocol):
         """
         ...
 
+    def peek(self, tokens: Mapping[str, Path]) -> None:
+        """Bring what is new in the logs of jobs that run into the leaves' directories."""
+        ...
+
     def cancel(self, batches: Sequence[tuple[Batch, str, Sequence[int]]]) -> None:
         """Cancel members of batches: the batch, the scheduler's id, the members."""
         ...

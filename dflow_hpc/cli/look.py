@@ -15,6 +15,8 @@ from dflow_hpc.cli import tree
 from dflow_hpc.cli.live import follow_in_terminal
 from dflow_hpc.engines.local.engine import LeafLog, LocalEngine
 
+_ASK_AGAIN = 10.0
+"""Seconds between two requests to go on with bringing logs from machines: each holds for twice as long."""
 output_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", help="How to print; json is Argo's."
 )
@@ -88,6 +90,8 @@ def get_command(run: str, output: str, watch: bool, all_members: bool) -> None:
 def logs_command(run: str, step: str | None, follow: bool, tail: int | None) -> None:
     """Print the output of the steps of RUN, or of STEP alone (its name, key or node id)."""
     engine = LocalEngine()
+    if notice := engine.bring_logs(run, step):
+        click.echo(notice, err=True)
     logs = engine.logs(run, step)
     prefix = len(logs) > 1 or (follow and step is None)
     places: dict[Path, int] = {}
@@ -96,7 +100,11 @@ def logs_command(run: str, step: str | None, follow: bool, tail: int | None) -> 
     if not follow:
         return
     # Nothing tells of a line in a log, so the files are looked at; the end of the run wakes us at once.
+    asked = time.monotonic()
     while engine.engine_alive(run):
+        if time.monotonic() - asked > _ASK_AGAIN:
+            asked = time.monotonic()
+            engine.follow_logs(run)
         for log in engine.logs(run, step):
             _print_log(log, places, prefix, None)
         engine.find(run).lock.wait(0.3)

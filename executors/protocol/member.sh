@@ -79,7 +79,7 @@ keep_end() {
 
 # List in "pack" what a round brings along: all outputs if they are small, else only what says how it ended.
 pack() {
-    complete=true kilobytes=0 log=log.txt
+    complete=true kilobytes=0 log=log.txt logged=0
     set --
     [ ! -e outputs.list ] || while IFS= read -r line; do
         [ ! -e "$line" ] || set -- "$@" "$line"
@@ -94,6 +94,7 @@ pack() {
         set -- "$@" result
     fi
     if [ -s log.txt ]; then
+        logged=$(wc -c <log.txt)
         keep_end log.txt 65536 log.tail
         [ ! -e log.tail ] || log=log.tail
         set -- "$@" "$log"
@@ -114,9 +115,9 @@ publish() {
     memory
     said=''
     [ ! -s trouble ] || said=$(text)
-    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "text": "%s"}\n' \
+    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "log": %s, "text": "%s"}\n' \
         "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$(uname -n)" "$began" "$(date +%s)" "$peak" "$complete" \
-        "$said" >exit.json.tmp || exit 1
+        "$((logged))" "$said" >exit.json.tmp || exit 1
     sync exit.json.tmp 2>/dev/null || sync
     counts || {
         rm -f env.sh

@@ -81,6 +81,9 @@ class DirectSite:
         elif source.exists():
             shutil.copy2(source, target)
 
+    def peek(self, tokens):
+        pass
+
     def cancel(self, items):
         pass
 

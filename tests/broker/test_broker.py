@@ -8,10 +8,12 @@ import pytest
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors import site
 from dflow_hpc.executors.broker import Broker
-from dflow_hpc.executors.explain import explain, read
+from dflow_hpc.executors.explain import explain
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import State
+from dflow_hpc.executors.journal import Reader
 from dflow_hpc.executors.machine import Resources, Waits
+from dflow_hpc.executors.records import fold
 
 QUICK = Waits(quiet=0.0, longest=0.0, look_up=0.05, grace=0.1, throttled=0.05, unreachable=0.05, again=0.02, fast=0.02)
 
@@ -61,6 +63,9 @@ class QuickSite:
 
     def fetch(self, tokens):
         raise AssertionError("all outputs are small here")
+
+    def peek(self, tokens):
+        pass
 
     def cancel(self, items):
         self._ask("cancel")
@@ -203,8 +208,7 @@ def test_another_process_reads_what_is_known_of_a_leaf(tmp_path, parcel):
         await until(lambda: "k" in broker.dispatcher.leaves)
         await until(lambda: broker.dispatcher.leaves["k"].jobs[0].state is State.RUNNING)
         await asyncio.sleep(0.02)
-        [known] = read([tmp_path / "journal.jsonl"])
-        found = explain(known, "k")
+        found = explain(fold(Reader(tmp_path / "journal.jsonl").read()), "k")
         machine.finished.add("k-1")
         await task
         await broker.close()
@@ -214,7 +218,7 @@ def test_another_process_reads_what_is_known_of_a_leaf(tmp_path, parcel):
     [attempt] = found["attempts"]
     assert (attempt["token"], attempt["state"], attempt["id"], attempt["word"]) == ("k-1", "RUNNING", "7", "RUNNING")
     assert found["job_name"] == "k-1.step"
-    assert explain(read([tmp_path / "journal.jsonl"])[0], "other") is None
+    assert explain(fold(Reader(tmp_path / "journal.jsonl").read()), "other") is None
 
 
 def test_a_bug_ends_the_wait(tmp_path, parcel):

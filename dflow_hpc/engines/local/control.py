@@ -1,4 +1,4 @@
-"""What another process asks of the engine that works on a run: stop, terminate, suspend, resume.
+"""What another process asks of the engine that works on a run: stop, terminate, suspend, resume, follow (logs).
 
 A request is one line of ``requests.jsonl``; SIGUSR1 tells the engine that there is one. The file outlives both: what an
 engine did not come to is dealt with by the next one that takes the run up.
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 from dflow_hpc.engines.local.rundir import RunDir, process_start
 
-ACTIONS = ("stop", "terminate", "suspend", "resume")
+ACTIONS = ("stop", "terminate", "suspend", "resume", "follow")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
-from dflow_hpc.engines.local import control, explain, index, launch, provision, report
+from dflow_hpc.engines.local import control, explain, index, jobs, launch, provision, report
 from dflow_hpc.engines.local.rundir import RunDir, step_key
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 from dflow_hpc.engines.local.work import placement
@@ -330,6 +330,27 @@ class LocalEngine:
         if step is not None and not leaves:
             raise _no_step(run, nodes, step)
         return [LeafLog(node["id"], node["name"], node["phase"], run.leaf_dir(node) / "log.txt") for node in leaves]
+
+    def bring_logs(self, id: str, step: str | None = None) -> str:
+        """Bring what the steps print that run on machines now; ``logs`` then names the files.
+
+        Args:
+            id: The run.
+            step: As for ``logs``.
+
+        Returns:
+            How it was done, where the user should know.
+
+        Raises:
+            ExecutorError: Nobody works on the run, and the machine cannot be asked.
+        """
+        run = self.find(id)
+        state = self._state(run)
+        return jobs.bring_logs(run, state, _leaves(state.tree.nodes, step))
+
+    def follow_logs(self, id: str) -> None:
+        """Have what the steps print that run on machines brought while they run, for a while from now on."""
+        jobs.follow(self.find(id))
 
     def explain(self, id: str, step: str) -> list[dict[str, Any]]:
         """Return what is known of the leaves of a step, from any process; see ``explain.py``.

@@ -9,18 +9,15 @@ Trap: a step that has not begun has no node. What it waits for is read from the 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from dflow_hpc.engines.local import report
+from dflow_hpc.engines.local.jobs import Jobs, machine_of
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.state import RunState
-from dflow_hpc.engines.local.work import placement
 from dflow_hpc.engines.local.work.workers import read_record
-from dflow_hpc.executors import explain as jobs
-from dflow_hpc.executors.jobs import key_of
+from dflow_hpc.executors.explain import by_hand, explain, what_next
 from dflow_hpc.executors.machine import Machine
-from dflow_hpc.executors.records import Known
 from dflow_hpc.manifest.view import COMPLETED, FULFILLED, Json, Node, named
 
 _TAIL = 10
@@ -55,40 +52,18 @@ def explain_node(run: RunDir, state: RunState, node: Node) -> dict[str, Any]:
         "directory": str(directory),
         "log": list(report.last_lines(directory / "log.txt", _TAIL)),
     }
-    key = key_of(run.workflow()["metadata"]["uid"], _retry_of(state, node) or node["id"])
-    known = next((known for known in jobs.read(journals(run)) if key in known.leaves), None)
-    machine = _machine(run, node, known, key)
+    far = Jobs(run).of(state, node)
+    machine = machine_of(run, node, far)
     found["machine"] = machine.name if machine else None
     alive = run.lock.alive() is not None
-    if known is None or machine is None:
+    if far is None or machine is None:
         found["next"] = _next_here(run, node, machine, alive)
         return found
-    job, delivered = jobs.last_job(known, key)
-    upcoming = jobs.what_next(job, machine.waits, delivered=delivered)
-    found["job"] = jobs.explain(known, key)
-    found["commands"] = jobs.by_hand(machine, job, known.batches.get(job.batch))
-    found["next"] = upcoming._asdict() if alive or delivered else {"text": _asleep(run, job.id), "at": None}
+    upcoming = what_next(far.job, machine.waits, delivered=far.delivered)
+    found["job"] = explain(far.known, far.job.key)
+    found["commands"] = by_hand(machine, far.job, far.batch)
+    found["next"] = upcoming._asdict() if alive or far.delivered else {"text": _asleep(run, far.job.id), "at": None}
     return found
-
-
-def journals(run: RunDir) -> list[Path]:
-    """Return the journals of the brokers of a run."""
-    return sorted((run.path / ".machines").glob("*.jsonl"))
-
-
-def _retry_of(state: RunState, node: Node) -> str | None:
-    if not (node.get("nodeFlag") or {}).get("retried"):
-        return None
-    return state.tree.id_of(node["name"].rpartition("(")[0])
-
-
-def _machine(run: RunDir, node: Node, known: Known | None, key: str) -> Machine | None:
-    """Return the profile on which a leaf is placed: as its job's batch has it, or as its template wishes."""
-    batch = known.batches.get(known.leaves[key].jobs[-1].batch) if known is not None else None
-    if batch is not None:
-        return placement.profiles(run.path).get(batch.machine)
-    template = named(run.workflow()["spec"].get("templates"), node.get("templateName", ""))
-    return placement.Placements(0, run.path).of(template).machine if template is not None else None
 
 
 def _next_here(run: RunDir, node: Node, machine: Machine | None, alive: bool) -> dict[str, Any]:

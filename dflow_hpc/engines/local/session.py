@@ -185,7 +185,10 @@ class Session:
 
     def _obey(self, request: control.Request) -> None:
         assert self._interpreter is not None  # noqa: S101
-        if request.action == "resume":
+        if request.action == "follow":
+            if self._host is not None:
+                self._host.follow()
+        elif request.action == "resume":
             self._interpreter.resume(request.node, request.parameters)
             self._journal.append({"spec": {"suspend": None}})
         elif request.action == "suspend":

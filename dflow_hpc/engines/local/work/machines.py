@@ -108,6 +108,11 @@ class Machines:
         password = (lambda: secret.read_text(encoding="utf-8")) if secret.exists() else None
         return RemoteSite(machine, open_transport(machine, password=password))
 
+    def follow(self) -> None:
+        """Bring what running jobs print, for a while from now on."""
+        for host in self._hosts.values():
+            host.follow()
+
     def leave(self) -> None:
         """Let the jobs live on when the session breaks off."""
         for broker in self._brokers.values():
@@ -143,6 +148,8 @@ class MachineHost:
         self._contained = "" if machine.runtime == "none" else machine.runtime
         self._code = Path(settings["code_dir"]) if settings["code_dir"] else None
         self.broker = broker
+        self._at_work: set[str] = set()
+        """Keys of leaves that have a job now."""
 
     async def run(self, request: LeafRequest, spec: dict[str, Any], place: Place) -> dict[str, Any]:
         """Run one leaf to its end and return its record, which is written; see ``LeafHost``.
@@ -166,10 +173,12 @@ class MachineHost:
             late.started()
             request.on_running()
 
+        self._at_work.add(key)
         try:
             ended = await self.broker.run(packed.parcel, on_running, leaf.notices.append)
         finally:
             late.cancel()
+            self._at_work.discard(key)
         if late.passed and ended.job.failure is FailureClass.CANCELLED:
             record = {"phase": "Failed", "message": leafrun.DEADLINE_TEXT, "failure": "WALLTIME"}
             record = record if leaf.started else {**record, "message": "timeout"}
@@ -182,6 +191,11 @@ class MachineHost:
         fault("machines.after-record")
         self.broker.delivered(key)
         return record
+
+    def follow(self) -> None:
+        """Bring what the leaves print that run now, for a while from now on."""
+        for key in self._at_work:
+            self.broker.follow(key)
 
     def delivered(self, request: LeafRequest) -> None:
         """Note that a leaf has a record already: an earlier life may have been killed just before it said so."""

@@ -297,6 +297,11 @@ class LocalLeafHost:
             self._machines = Machines(self._run_dir, self._settings, self._say)
         return self._machines.of(machine)
 
+    def follow(self) -> None:
+        """Bring what leaves on machines print, for a while from now on: somebody looks at their logs."""
+        if self._machines is not None:
+            self._machines.follow()
+
     def leave(self) -> None:
         """Let the jobs on machines live on when what awaits ``run`` is cancelled: the session breaks off."""
         if self._machines is not None:
