@@ -18,6 +18,7 @@ from dflow_hpc.executors.machine import Machine, Resources, Waits
 from dflow_hpc.executors.reasons import meaning
 from dflow_hpc.executors.records import Known
 from dflow_hpc.executors.site import Batch
+from dflow_hpc.executors.transport.sshconfig import ssh_target
 
 
 class Next(NamedTuple):
@@ -139,5 +140,7 @@ def by_hand(machine: Machine, job: Job, batch: Batch | None) -> list[str]:
         commands.append(f"cat {shlex.quote(f'{root}/.batch/{batch.id}')}/submit.err")
     if machine.host is None:
         return commands
-    option = f"-F {shlex.quote(machine.ssh_config)} " if machine.ssh_config else ""
-    return [f"ssh {option}{machine.host} {shlex.quote(command)}" for command in commands]
+    words = ["-F", machine.ssh_config] if machine.ssh_config else []
+    words += [word for option in machine.ssh_options for word in ("-o", option)]
+    ssh = shlex.join(["ssh", *words, ssh_target(machine.host)])
+    return [f"{ssh} {shlex.quote(command)}" for command in commands]

@@ -13,7 +13,6 @@ import base64
 import dataclasses
 import json
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 import click
 
+from dflow_hpc.cli.profiles import import_command, profile_text
 from dflow_hpc.config import s3_config
 from dflow_hpc.errors import ConfigError, DflowError, ExecutorError
 from dflow_hpc.executors import schedulers
@@ -39,6 +39,9 @@ _POLL = 2.0
 @click.group("machine")
 def machine_command() -> None:
     """Look at the profiles of machines, and prove that one works."""
+
+
+machine_command.add_command(import_command)
 
 
 def _profile(name: str) -> Machine:
@@ -67,28 +70,18 @@ def list_command() -> None:
 @click.argument("name")
 def show_command(name: str) -> None:
     """Print profile NAME with everything that it extends, as TOML."""
-    values = dataclasses.asdict(_profile(name))
-    tables = {key: values.pop(key) for key in ("resources", "limits", "waits", "images", "retry")}
-    for title, table in [("", {key: value for key, value in values.items() if key != "name"}), *tables.items()]:
-        click.echo(f"[machine.{name}{title and '.' + title}]")
-        for key, value in table.items():
-            if value not in (None, (), ""):
-                click.echo(f"{key if re.fullmatch('[a-z_]+', key) else _toml(key)} = {_toml(value)}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    # JSON's texts, lists and booleans are TOML's, too.
-    return json.dumps(value, ensure_ascii=False)
+    click.echo(profile_text(name, dataclasses.asdict(_profile(name))))
 
 
 @machine_command.command("trust")
 @click.argument("name")
 @click.option("--fingerprint", help="Accept just this one, without a question: SHA256:...")
 def trust_command(name: str, fingerprint: str | None) -> int:
-    """Show the host key of machine NAME (and of the hosts on the way to it), and store it if you say so."""
-    machine = _profile(name)
+    """Show the host key of machine NAME (and of the hosts on the way to it), and store it if you say so.
+
+    NAME may be USER@HOST[:PORT], for a machine that a program describes itself.
+    """
+    machine = Machine(name, host=name) if "@" in name else _profile(name)
     if machine.host is None or machine.transport == "local":
         click.echo(f"machine {name!r} is this host: there is no key to trust")
         return 0
