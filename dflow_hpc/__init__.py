@@ -93,6 +93,7 @@ _WHERE = {
 __all__ = sorted(_WHERE)  # noqa: PLE0605  (the table is the list; tests/test_public_names.py compares it with the docs)
 
 _hooks.register("engine", "dflow_hpc.engines:engine_for")
+_hooks.register("repository", "dflow_hpc.engines.argo.repository:settings")
 _hooks.register("compile", "dflow_hpc.compile.compiler:compile_workflow")
 _hooks.register("bundle", "dflow_hpc.compile.bundle:bundle")
 _hooks.register("compat", "dflow_hpc.compat:install")

@@ -10,6 +10,7 @@ import time
 from typing import Any, Protocol
 
 from dflow_hpc.cli import tree
+from dflow_hpc.engines.argo.engine import ArgoEngine
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 
@@ -119,9 +120,9 @@ def open_view(name: str = "", *, plain: bool = False) -> View:
     return PlainView(name) if plain or not sys.stderr.isatty() else LiveView(name)
 
 
-def follow_in_terminal(engine: LocalEngine, run: str, *, plain: bool = False) -> None:
+def follow_in_terminal(engine: LocalEngine | ArgoEngine, run: str, *, plain: bool = False) -> None:
     """Look on at a run that another process works on, until it has ended."""
-    view = open_view(engine.find(run).name, plain=plain)
+    view = open_view(engine.find(run).name if isinstance(engine, LocalEngine) else run, plain=plain)
     try:
         for records in engine.follow(run):
             for record in records:

@@ -12,9 +12,12 @@ from typing import Any
 import click
 
 from dflow_hpc.cli import tree
+from dflow_hpc.cli.engines import chosen
 from dflow_hpc.cli.live import follow_in_terminal
-from dflow_hpc.engines.local.engine import LeafLog, LocalEngine
+from dflow_hpc.engines.argo.engine import ArgoEngine
+from dflow_hpc.engines.local.engine import LeafLog
 
+_NO_RUNS = "no runs yet; start one with `dflow-hpc run FILE.py`"
 _ASK_AGAIN = 10.0
 """Seconds between two requests to go on with bringing logs from machines: each holds for twice as long."""
 output_option = click.option(
@@ -46,15 +49,18 @@ def print_workflow(workflow: dict[str, Any], output: str, *, limit: int = 8) -> 
 @click.command("list")
 @output_option
 def list_command(output: str) -> None:
-    """List the runs of this machine, wherever their directories lie."""
-    engine = LocalEngine()
+    """List the runs of this machine, wherever their directories lie; with Argo, those of the namespace."""
+    engine = chosen()
+    if isinstance(engine, ArgoEngine):
+        _list_argo(engine, output)
+        return
     runs = engine.list_runs()
     if output != "text":
         objects = {"apiVersion": "v1", "kind": "List", "items": [engine.query(str(info.path)) for info in runs]}
         print_workflow(objects, output)
         return
     if not runs:
-        click.echo("no runs yet; start one with `dflow-hpc run FILE.py`")
+        click.echo(_NO_RUNS)
         return
     width = max(len(info.id) for info in runs)
     click.echo(f"{'NAME':<{width}}  {'PHASE':<20}  {'AGE':>6}  DIRECTORY")
@@ -65,6 +71,21 @@ def list_command(output: str) -> None:
         click.echo(f"{info.id:<{width}}  {phase:<20}  {age:>6}  {info.path}")
 
 
+def _list_argo(engine: ArgoEngine, output: str) -> None:
+    runs = engine.list_runs()
+    if output != "text":
+        objects = {"apiVersion": "v1", "kind": "List", "items": [engine.query(info.id) for info in runs]}
+        print_workflow(objects, output)
+        return
+    if not runs:
+        click.echo(_NO_RUNS)
+        return
+    width = max(len(info.id) for info in runs)
+    click.echo(f"{'NAME':<{width}}  {'PHASE':<10}  {'AGE':>6}")
+    for info in runs:
+        click.echo(f"{info.id:<{width}}  {info.phase:<10}  {tree.duration_text(time.time() - info.created):>6}")
+
+
 @click.command("get")
 @click.argument("run")
 @output_option
@@ -72,11 +93,13 @@ def list_command(output: str) -> None:
 @click.option("--all", "all_members", is_flag=True, help="Show every member of a loop.")
 def get_command(run: str, output: str, watch: bool, all_members: bool) -> None:
     """Show RUN (its name, the beginning of its name, or its directory)."""
-    engine = LocalEngine()
+    engine = chosen()
     if watch:
         follow_in_terminal(engine, run)
     workflow = engine.query(run)
     print_workflow(workflow, output, limit=10**9 if all_members else 8)
+    if isinstance(engine, ArgoEngine):
+        return
     if output == "text" and workflow["status"]["phase"] in ("Running", "Pending") and not engine.engine_alive(run):
         name = workflow["metadata"]["name"]
         click.echo(f"\nNo process works on it: go on with `dflow-hpc resume {name}`.")
@@ -89,7 +112,10 @@ def get_command(run: str, output: str, watch: bool, all_members: bool) -> None:
 @click.option("--tail", type=click.IntRange(0), help="Only so many last lines of each step.")
 def logs_command(run: str, step: str | None, follow: bool, tail: int | None) -> None:
     """Print the output of the steps of RUN, or of STEP alone (its name, key or node id)."""
-    engine = LocalEngine()
+    engine = chosen()
+    if isinstance(engine, ArgoEngine):
+        _print_pod_logs(engine, run, step, follow, tail)
+        return
     if notice := engine.bring_logs(run, step):
         click.echo(notice, err=True)
     logs = engine.logs(run, step)
@@ -110,6 +136,15 @@ def logs_command(run: str, step: str | None, follow: bool, tail: int | None) -> 
         engine.find(run).lock.wait(0.3)
     for log in engine.logs(run, step):
         _print_log(log, places, prefix, None)
+
+
+def _print_pod_logs(engine: ArgoEngine, run: str, step: str | None, follow: bool, tail: int | None) -> None:
+    logs = engine.logs(run, step)
+    for log in logs:
+        name = log.name.partition(".")[2] or log.name
+        for line in log.lines(follow=follow, tail=tail):
+            text = line.decode("utf-8", "replace")
+            click.echo(f"{name}: {text}" if len(logs) > 1 else text)
 
 
 def _print_log(log: LeafLog, places: dict[Path, int], prefix: bool, tail: int | None) -> None:
@@ -140,7 +175,7 @@ def _print_log(log: LeafLog, places: dict[Path, int], prefix: bool, tail: int | 
 def wait_command(run: str, timeout: float | None) -> int:
     """Wait until RUN has ended; the exit code is 0 only if it succeeded."""
     began = datetime.now(UTC)
-    phase = LocalEngine().wait(run, timeout)
+    phase = chosen().wait(run, timeout)
     seconds = (datetime.now(UTC) - began).total_seconds()
     click.echo(f"{run}: {phase} after {tree.duration_text(seconds)}")
     return 0 if phase == "Succeeded" else 1

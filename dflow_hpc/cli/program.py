@@ -18,26 +18,31 @@ import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dflow_hpc import hooks
 from dflow_hpc.compile import Compiled
 from dflow_hpc.compile.compiler import compile_workflow
 from dflow_hpc.compile.lint import Finding, lint
-from dflow_hpc.config import config
+from dflow_hpc.config import config, is_local
+from dflow_hpc.engines import engine_for
+from dflow_hpc.engines.argo.engine import ArgoEngine
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.errors import ConfigError, EngineError, ManifestError, NotWhileLoading
 from dflow_hpc.manifest.refuse import refused
 
+if TYPE_CHECKING:
+    from dflow_hpc.manifest.text import Documents
 
-class ProgramEngine(LocalEngine):
-    """The local engine as a program gets it from the command line.
+
+class _FromProgram:
+    """What becomes of an engine that a program gets from the command line.
 
     Args:
         parameters: Values for the workflow's parameters, instead of those of the program.
         detach: Runs go on in the background.
-        options: ``say`` and ``on_change`` of ``LocalEngine``.
+        options: The engine's own.
     """
 
     def __init__(self, parameters: Mapping[str, str], detach: bool, **options: Any):
@@ -50,9 +55,64 @@ class ProgramEngine(LocalEngine):
         """Submit with the parameters of the command line, and remember the run."""
         manifest = with_parameters(compiled.manifest, self._parameters)
         changed = dataclasses.replace(compiled, manifest=manifest)
-        name = super().submit(changed, detach=detach or self._detach, **options)
+        name: str = super().submit(changed, detach=detach or self._detach, **options)  # type: ignore[misc]
         self.submitted.append(name)
         return name
+
+
+class LocalProgram(_FromProgram, LocalEngine):
+    """The local engine, as a program gets it."""
+
+
+class ArgoProgram(_FromProgram, ArgoEngine):
+    """The Argo engine, as a program gets it."""
+
+
+class ProgramEngines:
+    """The engines that a program may ask for: which one, its settings say when it submits.
+
+    Args:
+        parameters: Values for the workflow's parameters, instead of those of the program.
+        detach: Runs go on in the background.
+        say: Called with each line for the user.
+        on_change: Called with each change of a run: a record of its journal.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, str],
+        detach: bool,
+        *,
+        say: Callable[[str], None] | None = None,
+        on_change: Callable[[dict[str, Any]], None] | None = None,
+    ):
+        options: dict[str, Any] = {} if say is None else {"say": say}
+        self.local = LocalProgram(parameters, detach, on_change=on_change, **options)
+        self.argo = ArgoProgram(parameters, detach, **options)
+        self._on_change = on_change
+
+    def of(self, mode: str) -> Any:
+        """Return the engine for a mode; an unknown one is refused by ``engine_for``."""
+        if mode in ("debug", "local"):
+            return self.local
+        return self.argo if mode in ("argo", "default") else engine_for(mode)
+
+    @property
+    def submitted(self) -> list[str]:
+        """Names of all runs, those of Argo last."""
+        return [*self.local.submitted, *self.argo.submitted]
+
+    def look_on(self) -> None:
+        """Wait for the end of the runs that go on by themselves, and tell of each change."""
+        for name in self.argo.submitted:
+            for records in self.argo.follow(name):
+                for record in records:
+                    if self._on_change is not None:
+                        self._on_change(record)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return the Workflow object of each run."""
+        return [engine.query(name) for engine in (self.local, self.argo) for name in engine.submitted]
 
 
 def with_parameters(manifest: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
@@ -77,7 +137,7 @@ def with_parameters(manifest: dict[str, Any], values: Mapping[str, str]) -> dict
     return changed
 
 
-def run_program(path: Path, argv: Sequence[str], engine: ProgramEngine) -> None:
+def run_program(path: Path, argv: Sequence[str], engines: ProgramEngines) -> None:
     """Run a Python program; if it makes one workflow and submits none, submit that.
 
     Raises:
@@ -87,9 +147,9 @@ def run_program(path: Path, argv: Sequence[str], engine: ProgramEngine) -> None:
     from dflow_hpc import compat
 
     compat.install()
-    hooks.register("engine", lambda mode: engine if mode in ("debug", "local") else _other_engine(mode))
+    hooks.register("engine", engines.of)
     namespace = _execute(path, argv)
-    if engine.submitted:
+    if engines.submitted:
         return
     from dflow_hpc.model.workflow import Workflow
 
@@ -100,12 +160,6 @@ def run_program(path: Path, argv: Sequence[str], engine: ProgramEngine) -> None:
             "Call submit() on the one that is meant."
         )
     found[0].submit()
-
-
-def _other_engine(mode: str) -> Any:
-    from dflow_hpc.engines import engine_for
-
-    return engine_for(mode)
 
 
 def _execute(path: Path, argv: Sequence[str]) -> dict[str, Any]:
@@ -151,12 +205,12 @@ def _show(error: BaseException, path: Path) -> None:
     traceback.print_exception(type(error), error, trace, file=sys.stderr)
 
 
-def run_manifest(path: Path, engine: ProgramEngine, say: Callable[[str], None]) -> None:
+def run_manifest(path: Path, engines: ProgramEngines, say: Callable[[str], None]) -> None:
     """Run the Workflows of a YAML or JSON file, with the other objects that lie in it.
 
     Args:
         path: The file.
-        engine: What runs them.
+        engines: What runs them.
         say: Called with each line for the user.
 
     Raises:
@@ -176,12 +230,26 @@ def run_manifest(path: Path, engine: ProgramEngine, say: Callable[[str], None]) 
         raise ManifestError(f"{path}: {error}") from error
     if not documents.workflows:
         raise ManifestError(f"{path} was to be run; there is no document of kind Workflow in it.")
+    if not is_local():
+        _submit_to_argo(path, documents, engines.argo)
+        return
     for workflow in documents.workflows:
         _check_runs_here(path, workflow)
     if config["runtime"] == "host":
         say(f"{path}: images are ignored; its commands run on this machine, as you")
     for workflow in documents.workflows:
-        engine.submit(Compiled(workflow), resources=documents.resources)
+        engines.local.submit(Compiled(workflow), resources=documents.resources)
+
+
+def _submit_to_argo(path: Path, documents: Documents, engine: ArgoProgram) -> None:
+    if documents.resources:
+        kinds = ", ".join(sorted({resource["kind"] for resource in documents.resources}))
+        raise ManifestError(
+            f"{path} was to be submitted to Argo; it holds other objects than Workflows ({kinds}), which this version "
+            "does not make there. Make them first, with `kubectl apply`, and leave them out of the file."
+        )
+    for workflow in documents.workflows:
+        engine.submit(Compiled(workflow))
 
 
 def _check_runs_here(path: Path, workflow: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import click
 
 from dflow_hpc.cli.live import open_view
 from dflow_hpc.cli.look import output_option, pairs, print_workflow
-from dflow_hpc.cli.program import ProgramEngine, lint_program, run_manifest, run_program
+from dflow_hpc.cli.program import ProgramEngines, lint_program, run_manifest, run_program
 from dflow_hpc.config import config, set_config
 from dflow_hpc.errors import EngineError
 
@@ -80,13 +80,14 @@ def run_command(
     """
     _settings(workdir, workers, runtime)
     view = open_view(plain=plain)
-    engine = ProgramEngine(pairs(texts), False, say=view.say, on_change=view.change)
+    engines = ProgramEngines(pairs(texts), False, say=view.say, on_change=view.change)
     try:
         with _stdout_to_stderr(output != "text"):
-            code = _start(file, arguments, engine, view.say)
+            code = _start(file, arguments, engines, view.say)
+        engines.look_on()
     finally:
         view.close()
-    return _report(engine, output, code)
+    return _report(engines, output, code)
 
 
 @click.command("submit")
@@ -101,9 +102,9 @@ def submit_command(
 ) -> int:
     """Run FILE in the background, and print the names of its runs."""
     _settings(workdir, workers, runtime)
-    engine = ProgramEngine(pairs(texts), True)
-    code = _start(file, arguments, engine, lambda line: click.echo(line, err=True))
-    for name in engine.submitted:
+    engines = ProgramEngines(pairs(texts), True)
+    code = _start(file, arguments, engines, lambda line: click.echo(line, err=True))
+    for name in engines.submitted:
         click.echo(name)
     return code
 
@@ -129,20 +130,20 @@ def _settings(workdir: str | None, workers: int | None, runtime: str | None) -> 
         set_config(mode="debug")
 
 
-def _start(file: Path, arguments: tuple[str, ...], engine: ProgramEngine, say: Callable[[str], None]) -> int:
+def _start(file: Path, arguments: tuple[str, ...], engines: ProgramEngines, say: Callable[[str], None]) -> int:
     if file.suffix in (".yaml", ".yml", ".json"):
         if arguments:
             raise click.UsageError(
                 f"{' '.join(arguments)!r} follows {file}; a manifest takes parameters: -p NAME=VALUE."
             )
-        run_manifest(file, engine, say)
+        run_manifest(file, engines, say)
         return 0
     if file.suffix != ".py" and not file.is_file():
         raise EngineError(
             f"{file} was to be run; there is no such file. A program (.py) or a manifest (.yaml) is needed."
         )
     try:
-        run_program(file, arguments, engine)
+        run_program(file, arguments, engines)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -151,8 +152,8 @@ def _start(file: Path, arguments: tuple[str, ...], engine: ProgramEngine, say: C
     return 0
 
 
-def _report(engine: ProgramEngine, output: str, code: int) -> int:
-    workflows = [engine.query(name) for name in engine.submitted]
+def _report(engines: ProgramEngines, output: str, code: int) -> int:
+    workflows = engines.results()
     if output != "text" and len(workflows) == 1:
         print_workflow(workflows[0], output)
     elif output != "text":

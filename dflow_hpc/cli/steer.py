@@ -6,13 +6,23 @@ import re
 
 import click
 
-from dflow_hpc.cli.live import open_view
+from dflow_hpc.cli.engines import chosen
+from dflow_hpc.cli.live import follow_in_terminal, open_view
 from dflow_hpc.cli.look import pairs
+from dflow_hpc.engines.argo.engine import ArgoEngine
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.errors import EngineError
 
 _detach = click.option("-d", "--detach", is_flag=True, help="Return at once; it goes on in the background.")
 _runs = click.argument("runs", nargs=-1, required=True)
+
+
+def _follow(engine: ArgoEngine, run: str, detach: bool) -> int:
+    """Look on at a run of Argo that was just told to go on."""
+    if detach:
+        return 0
+    follow_in_terminal(engine, run)
+    return 0 if engine.query(run)["status"]["phase"] == "Succeeded" else 1
 
 
 def _work(run: str, action: str, detach: bool, **options: object) -> int:
@@ -39,6 +49,10 @@ def _work(run: str, action: str, detach: bool, **options: object) -> int:
 @_detach
 def resume_command(run: str, node: str | None, texts: tuple[str, ...], detach: bool) -> int:
     """Go on with RUN: finished steps are taken over, what was running is ended and starts again."""
+    engine = chosen()
+    if isinstance(engine, ArgoEngine):
+        engine.resume(run, node=node, parameters=pairs(texts))
+        return _follow(engine, run, detach)
     return _work(run, "resume", detach, node=node, parameters=pairs(texts))
 
 
@@ -51,6 +65,10 @@ def retry_command(run: str, same_code: bool, nodes: tuple[str, ...], detach: boo
     """Run what failed in RUN again, with the code as it is now, and keep what succeeded."""
     from dflow_hpc.cli.program import rebuild
 
+    engine = chosen()
+    if isinstance(engine, ArgoEngine):
+        engine.retry(run, only=nodes)
+        return _follow(engine, run, detach)
     compiled_again = None if same_code else rebuild(LocalEngine().find(run))
     return _work(run, "retry", detach, rebuild=compiled_again, only=nodes)
 
@@ -60,6 +78,9 @@ def retry_command(run: str, same_code: bool, nodes: tuple[str, ...], detach: boo
 @_detach
 def resubmit_command(run: str, detach: bool) -> int:
     """Run the workflow of RUN anew, under a new name."""
+    engine = chosen()
+    if isinstance(engine, ArgoEngine):
+        return _follow(engine, engine.resubmit(run), detach)
     return _work(run, "resubmit", detach)
 
 
@@ -68,7 +89,7 @@ def resubmit_command(run: str, detach: bool) -> int:
 def suspend_command(runs: tuple[str, ...]) -> None:
     """Start nothing more in RUNS until they are resumed; what runs goes on."""
     for run in runs:
-        LocalEngine().suspend(run)
+        chosen().suspend(run)
         click.echo(f"{run}: asked to suspend")
 
 
@@ -77,7 +98,7 @@ def suspend_command(runs: tuple[str, ...]) -> None:
 def stop_command(runs: tuple[str, ...]) -> None:
     """End the steps of RUNS; their exit handlers still run."""
     for run in runs:
-        LocalEngine().stop(run)
+        chosen().stop(run)
         click.echo(f"{run}: asked to stop")
 
 
@@ -86,7 +107,7 @@ def stop_command(runs: tuple[str, ...]) -> None:
 def terminate_command(runs: tuple[str, ...]) -> None:
     """End the steps of RUNS at once, without exit handlers."""
     for run in runs:
-        LocalEngine().terminate(run)
+        chosen().terminate(run)
         click.echo(f"{run}: asked to terminate")
 
 
@@ -95,7 +116,7 @@ def terminate_command(runs: tuple[str, ...]) -> None:
 def delete_command(runs: tuple[str, ...]) -> None:
     """Remove RUNS with their artifacts."""
     for run in runs:
-        LocalEngine().delete(run)
+        chosen().delete(run)
         click.echo(f"{run}: deleted")
 
 

@@ -9,8 +9,9 @@ from another one of that name by an annotation; patches say what shall be, never
 from __future__ import annotations
 
 import json
+import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,22 @@ class Cluster:
         changed: Object = self.connection.request(f"change {self._named(kind, name)}", "PUT", path, body=content)
         return changed
 
+    def update(self, kind: Kind, name: str, change: Callable[[Object], Object]) -> Object:
+        """Read an object, change it and write it, from the start again when somebody else was quicker.
+
+        Raises:
+            Conflict: Somebody was quicker ten times.
+        """
+        import tenacity
+
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Conflict),
+            stop=tenacity.stop_after_attempt(10),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+            reraise=True,
+        )
+        return attempts(lambda: self.replace(kind, change(self.get(kind, name))))
+
     def patch(self, kind: Kind, name: str, change: Object) -> Object:
         """Set fields of an object (a JSON merge patch: None removes one)."""
         path = kind.path(self.namespace, name)
@@ -157,7 +174,7 @@ class Cluster:
         return True
 
     def watch(
-        self, kind: Kind, *, labels: str | None = None, fields: str | None = None, seconds: int | None = None
+        self, kind: Kind, *, labels: str | None = None, fields: str | None = None, seconds: float | None = None
     ) -> Iterator[Event]:
         """Yield what there is and then each change, with no gap and nothing twice, whatever becomes of the link.
 
@@ -165,21 +182,22 @@ class Cluster:
             kind: What to look at.
             labels: A label selector.
             fields: A field selector.
-            seconds: After how long the server shall end a stream, which is then taken up again.
+            seconds: How long at most; None: until whoever asks ends it.
         """
         what = f"watch each {kind.kind} of the namespace {self.namespace!r}"
         path = kind.path(self.namespace)
 
-        def stream(version: str) -> Iterator[Object]:
-            query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
-            query |= {"labelSelector": labels, "fieldSelector": fields, "timeoutSeconds": seconds}  # type: ignore[dict-item]
+        def stream(version: str, rest: float | None) -> Iterator[Object]:
+            query: Object = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+            query |= {"labelSelector": labels, "fieldSelector": fields}
+            query["timeoutSeconds"] = None if rest is None else max(1, math.ceil(rest))
             for line in self.connection.stream(what, path, query=query):
                 event = json.loads(line)
                 if event["type"] == "ERROR":  # a Status in place of an object: 410, as a rule
                     raise refusal(what, int(event["object"].get("code") or 500), line)
                 yield event
 
-        return follow(lambda: self._list(kind, labels, fields), stream)
+        return follow(lambda: self._list(kind, labels, fields), stream, seconds=seconds)
 
     def log(self, pod: str, container: str, *, follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
         """Yield the lines that a container wrote.

@@ -36,18 +36,21 @@ class Event:
 
 def follow(
     list_: Callable[[], tuple[list[Object], str]],
-    stream: Callable[[str], Iterator[Object]],
+    stream: Callable[[str, float | None], Iterator[Object]],
     *,
+    seconds: float | None = None,
     patience: float = _PATIENCE,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Event]:
-    """Yield what there is, as ADDED, and then each change; it ends only when whoever asks ends it.
+    """Yield what there is, as ADDED, and then each change, until whoever asks ends it.
 
     Args:
         list_: Returns the objects and the version of their list.
-        stream: Yields the server's events (``{"type", "object"}``) from a version on. It ends when the server ends it,
-            and raises ``Unreachable`` or ``Gone``.
+        stream: Yields the server's events (``{"type", "object"}``) from a version on, for so many seconds at most
+            (None: as long as the server likes). It ends when the server ends it, and raises ``Unreachable`` or
+            ``Gone``.
+        seconds: After how many it ends; None: never.
         patience: Seconds for which nothing but failures may come.
         pause: Waits before another attempt.
         clock: Returns seconds.
@@ -59,12 +62,13 @@ def follow(
     seen: dict[str, Object] = {}
     version: str | None = None
     since, delay = clock(), 0.2
-    while True:
+    end = None if seconds is None else since + seconds
+    while end is None or clock() < end:
         try:
             if version is None:
                 items, version = list_()
                 yield from _differences(seen, items)
-            for event in stream(version):
+            for event in stream(version, None if end is None else end - clock()):
                 version = event["object"]["metadata"]["resourceVersion"]
                 since, delay = clock(), 0.2
                 if event["type"] != "BOOKMARK" and (change := _change(seen, event)):
@@ -72,11 +76,12 @@ def follow(
             since = clock()  # the server ended it, as it does now and then
         except Gone:
             version = None
+            continue
         except Unreachable:
             if clock() - since > patience:
                 raise
-            pause(delay)
-            delay = min(2 * delay, 10.0)
+        pause(delay if end is None else max(0.0, min(delay, end - clock())))
+        delay = min(2 * delay, 10.0)
 
 
 def _differences(seen: dict[str, Object], items: list[Object]) -> Iterator[Event]:

@@ -16,9 +16,10 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Iterable, List, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, Union
 
-from dflow_hpc.config import config, s3_config
+from dflow_hpc import hooks
+from dflow_hpc.config import config, is_local, s3_config
 from dflow_hpc.errors import ConfigError, StorageError
 from dflow_hpc.storage import archive as archives
 from dflow_hpc.storage import trees
@@ -293,7 +294,7 @@ def _files(root: str) -> Iterable[Tuple[str, Optional[str]]]:
 
 
 def object_store(**settings: Any) -> ObjectStore:
-    """Return the object storage that ``s3_config`` describes.
+    """Return the object storage that ``s3_config`` describes, and for Argo the cluster's own artifact repository.
 
     Args:
         **settings: Replace settings of ``s3_config``.
@@ -304,7 +305,7 @@ def object_store(**settings: Any) -> ObjectStore:
     unknown = sorted(set(settings) - set(s3_config))
     if unknown:
         raise ConfigError(f"settings {unknown} of the storage were given; known are {', '.join(sorted(s3_config))}")
-    chosen = {**s3_config, **settings}
+    chosen = {**s3_config, **_of_cluster(), **settings}
     if chosen["storage_client"] is not None:
         client = client_from(chosen["storage_client"])
     else:
@@ -314,3 +315,15 @@ def object_store(**settings: Any) -> ObjectStore:
             *(chosen[name] for name in ("endpoint", "access_key", "secret_key", "secure", "bucket_name"))
         )
     return ObjectStore(client, chosen["prefix"], chosen["extra_prefixes"])
+
+
+def _of_cluster() -> Dict[str, Any]:
+    """Return what Argo's cluster says of settings that were left at their defaults: its users type no keys."""
+    if is_local():
+        return {}
+    try:
+        find = hooks.resolve("repository")
+    except ModuleNotFoundError:
+        return {}  # in a pod: an engine is nothing that travels
+    found: Dict[str, Any] = find()
+    return found

@@ -67,7 +67,7 @@ def test_folding_the_events_gives_what_the_server_has_and_nothing_comes_twice(se
     final = None
     rounds = 0
 
-    def stream(version):
+    def stream(version, _seconds):
         nonlocal rounds
         rounds += 1
         yield from server.stream(version)
@@ -97,7 +97,11 @@ def test_it_gives_up_when_nothing_but_failures_comes():
         raise Unreachable("down")
 
     with pytest.raises(Unreachable, match="down"):
-        next(follow(list_, lambda _version: iter(()), patience=100, pause=lambda _s: None, clock=lambda: next(now)))
+        next(
+            follow(
+                list_, lambda _version, _seconds: iter(()), patience=100, pause=lambda _s: None, clock=lambda: next(now)
+            )
+        )
 
 
 def test_a_busy_server_does_not_end_it():
@@ -111,6 +115,22 @@ def test_a_busy_server_does_not_end_it():
 
     item = {"metadata": {"uid": "u", "name": "n", "resourceVersion": "2"}}
     pauses = []
-    events = follow(list_, lambda _version: iter([{"type": "ADDED", "object": item}]), pause=pauses.append)
+    events = follow(list_, lambda _version, _seconds: iter([{"type": "ADDED", "object": item}]), pause=pauses.append)
     assert next(events).object == item
     assert pauses == [0.2, 0.4]
+
+
+def test_it_ends_when_its_time_is_up():
+    now, asked = [0.0], []
+
+    def stream(version, seconds):
+        asked.append((version, seconds))
+        now[0] += 3
+        return iter(())
+
+    def pause(seconds):
+        now[0] += seconds
+
+    assert list(follow(lambda: ([], "1"), stream, seconds=10, pause=pause, clock=lambda: now[0])) == []
+    assert [version for version, _seconds in asked] == ["1"] * len(asked)
+    assert [round(seconds, 1) for _version, seconds in asked] == [10, 6.8, 3.4]

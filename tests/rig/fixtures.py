@@ -1,8 +1,8 @@
-"""Fixtures with the two real Slurm clusters of ``slurm/``, for tests with the marker ``rig``.
+"""Fixtures with the two real Slurm clusters of ``slurm/`` and the real Kubernetes of ``kube/``: tests marked ``rig``.
 
-The clusters are one thing of the machine, so one pytest session has them at a time: another waits for it. A rig that
-does not come up fails the tests, it never skips them. It is taken down at the end by the session that brought it up,
-unless ``DFLOW_RIG_KEEP`` is set; one that was up before stays up.
+Each is one thing of the machine, so one pytest session has it at a time: another waits for it. A rig that does not come
+up fails the tests, it never skips them. It is taken down at the end by the session that brought it up, unless
+``DFLOW_RIG_KEEP`` is set; one that was up before stays up.
 """
 
 import contextlib
@@ -10,14 +10,16 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-CTL = Path(__file__).parent / "slurm" / "ctl"
+HERE = Path(__file__).parent
 SECONDS_TO_COME_UP = 1200  # packages included
+SECONDS_TO_BUILD = 7200  # Kubernetes and Argo, once a machine; a minute when they are there
 SECONDS_FOR_OTHERS = 1800
 
 
@@ -70,12 +72,28 @@ class Cluster:
         self.touched = False
 
 
-def run_ctl(*words, timeout=180):
-    """Run ``ctl``; what it wrote on stdout, or a failed test with what it said."""
-    answer = subprocess.run([CTL, *words], capture_output=True, text=True, timeout=timeout, check=False)
+def run_ctl(*words, timeout=180, rig="slurm"):
+    """Run a rig's ``ctl``; what it wrote on stdout, or a failed test with what it said."""
+    command = [sys.executable, HERE / rig / "ctl", *words]  # this Python: its directory has `weed`
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if answer.returncode:
-        pytest.fail(f"the Slurm rig: `ctl {' '.join(words)}` gave {answer.returncode}: {answer.stderr}", pytrace=False)
+        pytest.fail(f"the rig: `{rig}/ctl {' '.join(words)}` gave {answer.returncode}: {answer.stderr}", pytrace=False)
     return answer.stdout.strip()
+
+
+@contextlib.contextmanager
+def _held(rig, seconds):
+    """Hold a rig that is up; the file with its facts."""
+    if os.geteuid():
+        pytest.fail("the rigs make namespaces and other users' processes: run them as root", pytrace=False)
+    room = Path(os.environ.get("DFLOW_RIG", "/var/lib/dflow-hpc-rig"))
+    room.mkdir(parents=True, exist_ok=True)
+    with (room / f"{rig}.session.lock").open("w") as lock:
+        _hold(lock)
+        was_up = any(line.startswith("up") for line in run_ctl("status", rig=rig).splitlines())
+        yield Path(run_ctl("up", rig=rig, timeout=seconds))
+        if not was_up and not os.environ.get("DFLOW_RIG_KEEP"):
+            run_ctl("down", rig=rig)
 
 
 def _hold(file):
@@ -93,14 +111,8 @@ def _hold(file):
 @contextlib.contextmanager
 def slurm_clusters():
     """Hold the clusters, by name: ``gpu`` and ``cpu``, up and with nothing in their queues."""
-    if os.geteuid():
-        pytest.fail("the Slurm rig makes namespaces and other users' processes: run it as root", pytrace=False)
-    room = Path(os.environ.get("DFLOW_RIG", "/var/lib/dflow-hpc-rig"))
-    room.mkdir(parents=True, exist_ok=True)
-    with (room / "session.lock").open("w") as lock:
-        _hold(lock)
-        was_up = any(line.startswith("up") for line in run_ctl("status").splitlines())
-        facts = json.loads(Path(run_ctl("up", timeout=SECONDS_TO_COME_UP)).read_text())
+    with _held("slurm", SECONDS_TO_COME_UP) as file:
+        facts = json.loads(file.read_text())
         paths = ("key", "known_hosts", "ssh_config", "root_here")
         clusters = {
             name: Cluster(**{key: Path(value) if key in paths else value for key, value in each.items()})
@@ -112,8 +124,6 @@ def slurm_clusters():
         yield clusters
         for cluster in clusters.values():
             cluster.heal()
-        if not was_up and not os.environ.get("DFLOW_RIG_KEEP"):
-            run_ctl("down")
 
 
 @pytest.fixture(scope="session")
@@ -130,3 +140,58 @@ def slurm_faults(slurm_rig):
     for cluster in slurm_rig.values():
         if cluster.touched:
             cluster.heal()
+
+
+@dataclass
+class Kube:
+    """The Kubernetes with Argo, as its user and as who can make it fail."""
+
+    kubeconfig: str
+    """An administrator's."""
+    server: str
+    namespace: str
+    argo_server: str
+    s3: dict
+    """What ``s3_config`` needs to reach the artifact repository from here."""
+    kubectl_program: str
+    touched: set = field(default_factory=set, init=False)
+
+    def kubectl(self, *words, check=True, timeout=60, text=None):
+        """Run kubectl in the namespace; what it wrote on stdout."""
+        where = [f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}"]
+        answer = subprocess.run(
+            [self.kubectl_program, *where, *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert answer.returncode == 0 or not check, f"kubectl {words} gave {answer.returncode}: {answer.stderr}"
+        return answer.stdout
+
+    def ctl(self, verb, daemon):
+        """Make a daemon fail, or work again: ``ctl("kill", "apiserver")``; the verbs are those of ``kube/ctl``."""
+        self.touched.add(daemon)
+        return run_ctl(verb, daemon, rig="kube")
+
+
+@pytest.fixture(scope="session")
+def kube_rig():
+    """Give the Kubernetes with Argo and S3, up, and without Workflows of other tests.
+
+    A test that makes a daemon fail takes ``kube_faults`` instead.
+    """
+    with _held("kube", SECONDS_TO_BUILD) as file:
+        kube = Kube(**json.loads(file.read_text()))
+        kube.kubectl("delete", "workflows", "--all", timeout=300)
+        yield kube
+
+
+@pytest.fixture
+def kube_faults(kube_rig):
+    """Give the Kubernetes to a test that makes a daemon of it fail; afterwards all runs again."""
+    yield kube_rig
+    if kube_rig.touched:
+        run_ctl("up", rig="kube", timeout=SECONDS_TO_COME_UP)
+        kube_rig.touched.clear()

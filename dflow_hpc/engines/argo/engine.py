@@ -1,0 +1,286 @@
+"""The Argo engine: takes a compiled workflow over to a cluster with Argo Workflows, looks on, and steers it.
+
+``ArgoEngine`` answers what every engine is asked (``engines/__init__.py``), through the Kubernetes API alone: Argo's
+own server is not needed. Who we are and where is said by the settings (``kube/connection.py``).
+
+Not here: what is made ready before (``publish.py``), names (``lower.py``), how a state is read (``status.py``) and
+changed (``steer.py``).
+
+Trap: the controller writes a Workflow all the time. What changes one field is a patch; what changes the tree reads it,
+changes it and writes it, again from the start when somebody was quicker.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dflow_hpc.compile import Compiled
+from dflow_hpc.engines.argo import publish, repository, status, steer
+from dflow_hpc.engines.argo.lower import lower
+from dflow_hpc.errors import EngineError
+from dflow_hpc.kube import PODS, WORKFLOWS, Cluster, Conflict, NotFound, connect
+from dflow_hpc.manifest.ids import pod_name
+from dflow_hpc.manifest.view import COMPLETED
+from dflow_hpc.storage.objects import ObjectStore, object_store
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What ``list`` shows of a run."""
+
+    id: str
+    phase: str
+    created: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class PodLog:
+    """What a leaf prints."""
+
+    node_id: str
+    name: str
+    phase: str
+    lines: Callable[..., Iterator[bytes]]
+    """Reads it: ``lines(follow=False, tail=None)``."""
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+class ArgoEngine:
+    """Runs workflows on Argo.
+
+    Args:
+        say: Called with each line for the user.
+        cluster: Where; None: as the settings say, asked when first needed.
+    """
+
+    def __init__(self, *, say: Callable[[str], None] = _to_stderr, cluster: Cluster | None = None):
+        self._say = say
+        self._known = cluster
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster and namespace in which the runs are."""
+        if self._known is None:
+            self._known = connect()
+        return self._known
+
+    def _store(self) -> ObjectStore:
+        return object_store(**repository.settings(self.cluster))
+
+    # Starting
+
+    def submit(
+        self,
+        compiled: Compiled,
+        *,
+        id: str | None = None,
+        detach: bool = False,  # noqa: ARG002  (it goes on by itself in any case)
+        reuse: Sequence[Any] = (),
+    ) -> str:
+        """Take a compiled workflow over and return its name as soon as the cluster has it.
+
+        Args:
+            compiled: What ``compile_workflow`` gave.
+            id: The run's name.
+            detach: Of no meaning here.
+            reuse: Steps of earlier runs whose outputs are to be taken: refused in this version.
+
+        Raises:
+            EngineError: The cluster does not take it, or there is a run of that name.
+        """
+        if reuse:
+            raise EngineError(
+                "a workflow was to be submitted to Argo with steps to reuse; this version takes steps over in local "
+                "runs only. Submit it without reuse_step."
+            )
+        workflow = lower(compiled.manifest, id=id)
+        name: str = workflow["metadata"]["name"]
+        if compiled.bundle is not None:
+            publish.publish(compiled.bundle, self._store())
+            for notice in compiled.bundle.notices:
+                self._say(f"{name}: {notice}")
+        secrets = publish.make_secrets(compiled, self.cluster)
+        try:
+            made = self.cluster.create(WORKFLOWS, workflow)
+        except Conflict as error:
+            raise EngineError(
+                f"the workflow {name} was to be submitted; the namespace {self.cluster.namespace!r} has one of that "
+                f"name already. Choose another id, or remove it: dflow-hpc delete {name}"
+            ) from error
+        publish.own(secrets, self.cluster, made)
+        self._say(f"{name}: submitted to the namespace {self.cluster.namespace}")
+        return name
+
+    def resubmit(self, id: str) -> str:
+        """Run a workflow anew from its start, under a new name, with the same manifest and code; return the name."""
+        return self.submit(Compiled(steer.resubmission(self.query(id))))
+
+    # Looking
+
+    def query(self, id: str) -> dict[str, Any]:
+        """Return the Workflow object: ``metadata``, ``spec`` and ``status``, in Argo's schema."""
+        workflow = status.unpack(self.cluster.get(WORKFLOWS, id))
+        return {**workflow, "status": {"phase": "Pending", **(workflow.get("status") or {})}}
+
+    def list_runs(self) -> list[RunInfo]:
+        """Return the Workflows of the namespace, oldest first."""
+        found = []
+        for workflow in self.cluster.list(WORKFLOWS):
+            created = datetime.fromisoformat(workflow["metadata"]["creationTimestamp"]).timestamp()
+            found.append(RunInfo(workflow["metadata"]["name"], status.phase_of(workflow), created))
+        return sorted(found, key=lambda run: run.created)
+
+    def wait(self, id: str, timeout: float | None = None) -> str:
+        """Wait until it has ended, at most ``timeout`` seconds, and return its phase.
+
+        Raises:
+            EngineError: There is none of that name, or it was deleted meanwhile.
+        """
+        phase = "Pending"
+        for workflow in self._states(id, timeout):
+            phase = status.phase_of(workflow)
+        return phase
+
+    def follow(self, id: str) -> Iterator[list[status.Record]]:
+        """Yield what it is and then what changes, as records of a journal (``local/state.py``), until it has ended."""
+        before: dict[str, Any] = {}
+        for packed in self._states(id, None):
+            workflow = status.unpack(packed)
+            if found := status.records(before, workflow):
+                yield found
+            before = workflow
+
+    def _states(self, id: str, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the Workflow as it is and each time that it has changed, until it has ended or time is up."""
+        self.cluster.get(WORKFLOWS, id)  # NotFound, with what to do
+        for event in self.cluster.watch(WORKFLOWS, fields=f"metadata.name={id}", seconds=timeout):
+            if event.type == "DELETED":
+                raise EngineError(f"the workflow {id} was looked on at; it was deleted meanwhile.")
+            yield event.object
+            if status.phase_of(event.object) in COMPLETED:
+                return
+
+    def logs(self, id: str, step: str | None = None) -> list[PodLog]:
+        """Return what its leaves print, in the order of their start; of pods that are gone, from the log artifact.
+
+        Args:
+            id: The run.
+            step: Only leaves with this id, name, displayName or key.
+
+        Raises:
+            EngineError: No node is named so.
+        """
+        nodes = status.nodes_of(self.query(id)).values()
+        leaves = sorted((n for n in nodes if n["type"] == "Pod"), key=lambda node: node.get("startedAt") or "9")
+        found = [node for node in leaves if step is None or _is_named(node, step)]
+        if step is not None and not found:
+            names = ", ".join(sorted({node["displayName"] for node in leaves})) or "none"
+            raise EngineError(f"the step {step!r} of {id} was asked for; steps that ran are: {names}.")
+        return [PodLog(node["id"], node["name"], node["phase"], self._log(id, node)) for node in found]
+
+    def _log(self, id: str, node: dict[str, Any]) -> Callable[..., Iterator[bytes]]:
+        pod = pod_name(id, node["name"], node.get("templateName", ""))
+
+        def lines(follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
+            try:
+                yield from self.cluster.log(pod, "main", follow=follow, tail=tail)
+            except NotFound as gone:
+                text = steer.kept_log(node, self._store)
+                if text is None:
+                    raise EngineError(
+                        f"the log of {node['name']} was asked for; its pod {pod} is gone, and Argo kept no log of it. "
+                        "Keep logs: archiveLogs in the controller's configuration, or spec.archiveLogs."
+                    ) from gone
+                kept = text.splitlines()
+                yield from kept if tail is None else kept[max(0, len(kept) - tail) :]
+
+        return lines
+
+    # Steering
+
+    def stop(self, id: str) -> None:
+        """End its leaves and run its exit handlers."""
+        self._not_ended(id, "ended")
+        self.cluster.patch(WORKFLOWS, id, {"spec": {"shutdown": "Stop"}})
+
+    def terminate(self, id: str) -> None:
+        """End its leaves at once, without exit handlers."""
+        self._not_ended(id, "ended")
+        self.cluster.patch(WORKFLOWS, id, {"spec": {"shutdown": "Terminate"}})
+
+    def suspend(self, id: str) -> None:
+        """Start nothing more until ``resume``; what runs goes on."""
+        self._not_ended(id, "suspended")
+        self.cluster.patch(WORKFLOWS, id, {"spec": {"suspend": True}})
+
+    def resume(self, id: str, *, node: str | None = None, parameters: dict[str, str] | None = None) -> None:
+        """Go on after ``suspend``, or at a suspend step.
+
+        Args:
+            id: The run.
+            node: Only the suspended nodes with this id, name or displayName.
+            parameters: Values of that node's supplied output parameters.
+
+        Raises:
+            EngineError: It has ended, or nothing in it waits under that name.
+        """
+        self._not_ended(id, "resumed")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._change(id, lambda workflow: steer.resumed(workflow, now, node, parameters or {}))
+
+    def retry(self, id: str, *, only: Sequence[str] = ()) -> None:
+        """Run what failed again, and keep what succeeded.
+
+        Args:
+            id: The run.
+            only: Ids of further nodes to run again although they succeeded.
+
+        Raises:
+            EngineError: It has not ended, or has not failed.
+        """
+        workflow = self.query(id)
+        phase = status.phase_of(workflow)
+        if phase not in COMPLETED or (phase == "Succeeded" and not only):
+            raise EngineError(
+                f"the run {id} was to be retried; its phase is {phase}. One that has failed can be retried; "
+                "`dflow-hpc resubmit` runs it anew."
+            )
+        # Pods first: the controller would take the old pod of a node's name for its new one.
+        for node in steer.to_drop(workflow, only):
+            if node["type"] == "Pod":
+                self.cluster.delete(PODS, pod_name(id, node["name"], node.get("templateName", "")))
+        self._change(id, lambda workflow: steer.retried(workflow, only))
+
+    def delete(self, id: str) -> None:
+        """Remove it with its artifacts."""
+        workflow = self.query(id)
+        if keys := steer.artifact_keys(workflow):
+            store = self._store()
+            for key in keys:
+                store.delete(key)
+        self.cluster.delete(WORKFLOWS, id)
+
+    def _not_ended(self, id: str, wish: str) -> None:
+        phase = status.phase_of(self.cluster.get(WORKFLOWS, id))
+        if phase in COMPLETED:
+            raise EngineError(f"the run {id} was to be {wish}; it has ended ({phase}): nothing to do.")
+
+    def _change(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change a Workflow with its node tree, whoever else changes it meanwhile."""
+        self.cluster.update(WORKFLOWS, id, lambda kept: status.pack(change(status.unpack(kept)), kept))
+
+
+def _is_named(node: dict[str, Any], text: str) -> bool:
+    inputs = (node.get("inputs") or {}).get("parameters") or []
+    key = next((one.get("value") for one in inputs if one["name"] == "dflow_key"), None)
+    shown = node["displayName"]
+    return text in (node["id"], node["name"], shown, key) or shown.startswith(f"{text}(")
