@@ -93,6 +93,7 @@ class Broker:
         self._poke = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._leaving = False
+        self._swept: asyncio.Future[None] | None = None
 
     async def run(
         self, parcel: Parcel, on_running: Callable[[], None], on_notice: Callable[[str], None] = lambda _text: None
@@ -137,6 +138,17 @@ class Broker:
         jobs = [self.dispatcher.leaves[key].jobs[-1] for key in keys if key in self.dispatcher.leaves]
         running = [job.token for job in jobs if job.state is State.RUNNING and job.key in self._waiters]
         return {token: self._parcel(token).root for token in running} if not self.dispatcher.paused else {}
+
+    async def end_all(self) -> None:
+        """Cancel every job that nobody waits for, of earlier lives of the run, too; wait until the scheduler agrees."""
+        left = [key for key in self.dispatcher.open if key not in self._waiters]
+        if not left:
+            return
+        self._swept = asyncio.get_running_loop().create_future()
+        for key in left:
+            self.dispatcher.drop(key, self._clock())
+        self._wake()
+        await self._swept
 
     def delivered(self, key: str) -> None:
         """Note that the outcome of a leaf is safe: the machine may forget it."""
@@ -222,11 +234,16 @@ class Broker:
         if isinstance(question, q.LookUp):
             return self._site.look_up(question.batches)
         if isinstance(question, q.Round):
-            roots = {token: self._parcel(token).root for token in question.tokens}
+            roots = {token: self._root(token) for token in question.tokens}
             return self._site.look(question.live, roots, question.gone)
         if isinstance(question, q.Fetch):
             return self._site.fetch({token: self._parcel(token).root for token in question.tokens})
         return self._site.cancel(question.items)
+
+    def _root(self, token: str) -> Path | None:
+        """Return the leaf's directory here; None for a job that is only to be cancelled."""
+        parcel = self.dispatcher.leaves[token.rpartition("-")[0]].parcel
+        return parcel.root if parcel is not None else None
 
     def _parcel(self, token: str) -> Parcel:
         parcel = self.dispatcher.leaves[token.rpartition("-")[0]].parcel
@@ -280,15 +297,17 @@ class Broker:
                     waiter.on_running()
             elif not waiter.done.done():
                 waiter.done.set_result(event)
+        if self._swept is not None and not self._swept.done() and not self.dispatcher.open:
+            self._swept.set_result(None)
 
     def _break(self, error: BaseException) -> None:
         closed = isinstance(error, asyncio.CancelledError)
         how = "was closed" if closed else f"broke: {type(error).__name__}: {error}"
         broken = ExecutorError(f"the broker of machine {self.name!r} {how}")
         broken.__cause__ = error
-        for waiter in self._waiters.values():
-            if not waiter.done.done():
-                waiter.done.set_exception(broken)
+        for waiting in (self._swept, *(waiter.done for waiter in self._waiters.values())):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(broken)
 
 
 async def _until_done(done: asyncio.Future[q.Ended]) -> None:

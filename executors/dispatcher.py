@@ -34,7 +34,7 @@ from dflow_hpc.executors.questions import (
     Started,
     Submit,
 )
-from dflow_hpc.executors.reasons import Stuck
+from dflow_hpc.executors.reasons import Stuck, without_trace
 from dflow_hpc.executors.records import (
     Leaf,
     Record,
@@ -67,8 +67,6 @@ _UNTOLD = frozenset({State.QUEUED, State.RUNNING, State.GONE})
 """States in which the scheduler can be asked why it told a job to end."""
 _ARRAY = 1000
 """Members of one array where the scheduler does not say how many it takes: Slurm's default."""
-_MOVED = 60.0
-"""Seconds by which an estimated start must move to be noted."""
 _FETCHES = 5
 """Times that large outputs are asked for before it is given up."""
 
@@ -110,6 +108,7 @@ class Dispatcher:
         self._fetches: set[str] = set()
         self._cancels: set[str] = set()
         self._cancelled: dict[str, float] = {}
+        self._agreed = 0
         self._stuck = Stuck(waits.stuck)
         self._asked: set[type] = set()
         self._not_before: dict[type, float] = {}
@@ -264,7 +263,13 @@ class Dispatcher:
         return Fetch(found) if found else None
 
     def _awaited(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.state in _AWAITED and self._parcel(job) is not None]
+        there = [job for job in self._jobs.values() if job.state in _AWAITED]
+        return [job for job in there if job.unwanted or self._parcel(job) is not None]
+
+    @property
+    def open(self) -> list[str]:
+        """Keys of the leaves that have a job which has not ended."""
+        return [job.key for job in self._jobs.values()]
 
     def _round(self, now: float) -> Round | None:
         awaited = self._awaited()
@@ -387,8 +392,8 @@ class Dispatcher:
         last = past if past is not None and past.ended and (seen is None or not seen.failure) else seen
         if seen is not None and not seen.ended:
             last = seen
-        if last is not None:
-            self._note_seen(job, last)
+        if last is not None and job.saw(last.word, last.node, last.expected):
+            self._append(note(job))  # other processes read it there
         settled = asked >= self._cancelled.get(job.token, asked) + self._waits.again
         if job.state is State.CANCELLING and not settled and (last is None or last.failure is None):
             return
@@ -401,19 +406,9 @@ class Dispatcher:
         elif last is not None and last.failure is not None:
             self._tell(job, News.FINAL, now, last.failure, last.word)
         elif job.state is State.CANCELLING or self._is_overdue(job, history, asked):
-            self._tell(job, News.OVERDUE, now, reason=_without_trace(job, history, asked))
+            self._tell(job, News.OVERDUE, now, reason=without_trace(job, history, asked))
         else:
             self._tell(job, News.ABSENT, now)
-
-    def _note_seen(self, job: Job, seen: Sighting) -> None:
-        """Keep what the scheduler said of a job; other processes read it in the journal."""
-        before = (job.word, job.node, job.expected)
-        job.word, job.node = seen.word, seen.node or job.node
-        # An estimate that moves a little with each round is not worth a record.
-        if seen.expected is None or job.expected is None or abs(seen.expected - job.expected) > _MOVED:
-            job.expected = seen.expected
-        if before != (job.word, job.node, job.expected):
-            self._append(note(job))
 
     def _is_overdue(self, job: Job, history: bool, asked: float) -> bool:
         wait = self._waits.grace if history else self._waits.blind
@@ -497,6 +492,15 @@ class Dispatcher:
             self.events.append(Notice(text, leaf.key))
         elif leaf.parcel is not None:
             self._tell_end(leaf, job, now)
+        self._note_agreed(job)
+
+    def _note_agreed(self, job: Job) -> None:
+        """Tell once of all jobs that were cancelled, when the scheduler has agreed to the last of them."""
+        self._agreed += job.unwanted and bool(job.id)
+        if self._agreed and not any(other.unwanted for other in self._jobs.values()):
+            jobs = "job is" if self._agreed == 1 else "jobs are"
+            self.events.append(Notice(f"{self._agreed} {jobs} cancelled; the scheduler agrees"))
+            self._agreed = 0
 
     def _tell_end(self, leaf: Leaf, job: Job, now: float) -> None:
         """Tell an outcome; one that stands in a marker of which an earlier life knew is read again first."""
@@ -531,13 +535,3 @@ class Dispatcher:
                 self._read_again(job, now)
             elif job.state is State.CANCELLING:
                 self._cancels.add(job.token)
-
-
-def _without_trace(job: Job, history: bool, asked: float) -> str:
-    where = "neither its directory nor the scheduler's history says how it ended"
-    if not history:
-        where = "its directory does not say how it ended, and the scheduler's history could not be asked"
-    return (
-        f"job {job.id} left the queue without a marker, and after {asked - job.since:.0f} s {where} "
-        f"(last seen: {job.word or 'never'})"
-    )

@@ -162,6 +162,10 @@ UNWANTED: Mapping[tuple[State, News], Rule] = {
 """What differs for a job that was cancelled while nobody knew whether the scheduler has it: it is found first."""
 
 
+_MOVED = 60.0
+"""Seconds by which an estimated start must move to be worth a record."""
+
+
 @dataclass
 class Job:
     """One attempt of one leaf on a machine."""
@@ -189,6 +193,20 @@ class Job:
     unwanted: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
     """What it asks for other than its step, since earlier attempts asked for too little (``retries.py``)."""
+
+    def saw(self, word: str, node: str, expected: float | None) -> bool:
+        """Take what the scheduler says; return whether that is new. An estimate that moves a little is not.
+
+        Args:
+            word: Its state, and its reason.
+            node: Where it runs, if that was said.
+            expected: When it thinks that it starts.
+        """
+        before = (self.word, self.node, self.expected)
+        self.word, self.node = word, node or self.node
+        if expected is None or self.expected is None or abs(expected - self.expected) > _MOVED:
+            self.expected = expected
+        return before != (self.word, self.node, self.expected)
 
     @property
     def key(self) -> str:

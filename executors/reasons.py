@@ -107,3 +107,20 @@ def _notice(members: list[Job], waited: float) -> str:
         + (f"; {means}" if means else "")
         + ". `dflow-hpc explain` shows more; `dflow-hpc stop` would cancel it."
     )
+
+
+def without_trace(job: Job, history: bool, asked: float) -> str:
+    """Return what is known of a job that is lost.
+
+    Args:
+        job: The job.
+        history: Whether the scheduler's history was answered.
+        asked: When, in seconds since the epoch.
+    """
+    where = "neither its directory nor the scheduler's history says how it ended"
+    if not history:
+        where = "its directory does not say how it ended, and the scheduler's history could not be asked"
+    return (
+        f"job {job.id} left the queue without a marker, and after {asked - job.since:.0f} s {where} "
+        f"(last seen: {job.word or 'never'})"
+    )

@@ -116,11 +116,25 @@ def test_a_run_that_is_killed_joins_its_jobs_again(project):
     assert "doubles 41 text" in (Path(project.path, "far-1") / nodes["double"]["id"] / "log.txt").read_text()
 
 
+def test_an_interrupted_engine_says_what_becomes_of_its_jobs(project):
+    engine = project.start("far.py")
+    project.until(lambda: len(project.ledger()) == 1)
+    project.until(lambda: project.nodes()["wait"]["phase"] == "Running")
+    engine.send_signal(signal.SIGINT)
+    said = project.ended(engine)
+    assert "far-1: 1 job on far lives on (once more to leave at once)" in said
+    assert "go on with `dflow-hpc resume far-1`" in said
+    said = project.ended(project.command("terminate", "far-1"))  # nobody works on it: it is done here
+    assert "machine far: 1 job is cancelled; the scheduler agrees" in said
+    assert not Path(f"/proc/{project.ledger()[0].split()[1]}").exists()
+
+
 def test_stop_ends_the_jobs(project):
     engine = project.start("far.py")
     project.until(lambda: len(project.ledger()) == 1)
     said = project.ended(project.command("stop", "far-1"))
-    project.ended(engine)
+    assert "far-1: 1 job on far cancelled: the scheduler agrees" in said
+    assert "machine far: 1 job is cancelled; the scheduler agrees" in project.ended(engine)
     assert project.nodes()["wait"]["phase"] == "Failed", said
     pid = int(project.ledger()[0].split()[1])
     assert not Path(f"/proc/{pid}").exists()

@@ -15,6 +15,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ from dflow_hpc.manifest.view import COMPLETED
 
 _FOLLOW_INTERVAL = 0.2
 """Seconds between looks at a journal that another process writes."""
+
+_CANCELLING = 120.0
+"""Seconds for which ``stop`` waits for the schedulers."""
 
 _UPLOAD = re.compile(r"upload/[0-9a-f-]{36}")
 """The part of an upload's key that is new each time that a program runs."""
@@ -213,19 +217,33 @@ class LocalEngine:
     # Asking for something
 
     def stop(self, id: str) -> None:
-        """End its leaves and run its exit handlers. If nobody works on it, that is done here and now."""
+        """End its leaves and run its exit handlers. If nobody works on it, that is done here and now.
+
+        Jobs on machines are cancelled; it returns when the schedulers agree, or after two minutes.
+        """
         self._shut_down(id, "stop")
 
     def terminate(self, id: str) -> None:
-        """End its leaves at once, without exit handlers."""
+        """End its leaves at once, without exit handlers; see ``stop``."""
         self._shut_down(id, "terminate")
 
     def _shut_down(self, id: str, action: str) -> None:
         run = self.find(id)
         self._not_ended(run, "ended", "nothing to do")
+        open_jobs = jobs.Jobs(run).open()
         control.send(run, control.Request(action))
         if run.lock.alive() is None:
             self._go(run, detach=False)
+            return
+        if not open_jobs:
+            return
+        self._say(f"{run.name}: {_on_machines(open_jobs)} to be cancelled")
+        left = jobs.await_end(run, open_jobs, _CANCELLING)
+        gone = {token: machine for token, machine in open_jobs.items() if token not in left}
+        if gone:
+            self._say(f"{run.name}: {_on_machines(gone)} cancelled: the scheduler agrees")
+        if left:
+            self._say(f"{run.name}: {_on_machines(left)} not ended yet; the engine goes on asking")
 
     def suspend(self, id: str) -> None:
         """Start nothing more until ``resume``; what runs goes on."""
@@ -397,6 +415,12 @@ def _other_than(run: RunDir, compiled: Compiled) -> str:
         f", although the workflow or its code has changed since. To run what it is now, choose another id, or remove "
         f"the old run first: dflow-hpc delete {run.name}"
     )
+
+
+def _on_machines(tokens: dict[str, str]) -> str:
+    counts = Counter(tokens.values())
+    found = [f"{count} job{'s' * (count != 1)} on {machine}" for machine, count in sorted(counts.items())]
+    return ", ".join(found)
 
 
 def _base() -> Path:

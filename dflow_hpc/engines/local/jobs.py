@@ -9,7 +9,7 @@ Trap: only who holds the run's lock may change what it knows of jobs. Here nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,26 @@ def machine_of(run: RunDir, node: Node, found: FarJob | None) -> Machine | None:
         return placement.profiles(run.path).get(found.batch.machine)
     template = named(run.workflow()["spec"].get("templates"), node.get("templateName", ""))
     return placement.Placements(0, run.path).of(template).machine if template is not None else None
+
+
+def await_end(run: RunDir, tokens: Iterable[str], timeout: float) -> dict[str, str]:
+    """Wait until jobs have ended, or no engine works on the run.
+
+    Args:
+        run: The run.
+        tokens: The jobs.
+        timeout: Seconds.
+
+    Returns:
+        Those that have not ended: tokens, and the profile of each.
+    """
+    wanted = set(tokens)
+    until = time.monotonic() + timeout
+    while True:
+        over = time.monotonic() > until or run.lock.wait(_LOOK)
+        left = {token: machine for token, machine in Jobs(run).open().items() if token in wanted}
+        if over or not left:
+            return left
 
 
 def follow(run: RunDir) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,19 @@ def failed_steps(run: RunDir, state: RunState) -> list[FailedStep]:
         tail = last_lines(log) if log else ()
         found.append(FailedStep(node["id"], node["name"], node["phase"], node.get("message", ""), log, tail))
     return found
+
+
+def parting(here: int, there: Mapping[str, int]) -> str:
+    """Return what becomes of what is at work when a session breaks off.
+
+    Args:
+        here: Steps that run on this host.
+        there: Jobs, by machine.
+    """
+    found = [f"{here} step{'s' * (here != 1)} here {'is' if here == 1 else 'are'} ended"] if here else []
+    for machine, jobs in there.items():
+        found.append(f"{jobs} job{'s' * (jobs != 1)} on {machine} live{'s' * (jobs == 1)} on")
+    return ", ".join(found) or "nothing is at work"
 
 
 def lines(run: RunDir, state: RunState) -> Iterator[str]:

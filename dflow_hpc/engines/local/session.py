@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from dflow_hpc.engines.local import control
+from dflow_hpc.engines.local import control, report
 from dflow_hpc.engines.local.interpret.interpreter import Interpreter
 from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.engines.local.provision import remove_tree
@@ -122,6 +122,7 @@ class Session:
             )
             self._take_over(state)
             await self._interpreter.run()
+            await host.end_jobs()
         finally:
             await host.close()
             for notice in host.notices:
@@ -227,7 +228,8 @@ class Session:
         """Start nothing more, end what runs here, leave the run as it is; the second call ends the process."""
         if self._interruption is not None:
             os._exit(128 + number)  # its leaves are ended by the zygote, which sees us go
-        self._say(f"{self._run.name}: ending its steps (once more to leave at once)")
+        at_work = self._host.at_work() if self._host is not None else (0, {})
+        self._say(f"{self._run.name}: {report.parting(*at_work)} (once more to leave at once)")
         self._break_off(Interrupted(signal=number))
 
     def interrupt_from_outside(self) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from dflow_hpc.compile import PASSWORD
 from dflow_hpc.engines.local.rundir import write_atomic
-from dflow_hpc.engines.local.work import leafrun, staging
+from dflow_hpc.engines.local.work import leafrun, placement, staging
 from dflow_hpc.engines.local.work.commands import SCRIPT
 from dflow_hpc.engines.local.work.environment import expand, variables
 from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
@@ -113,6 +113,17 @@ class Machines:
         for host in self._hosts.values():
             host.follow()
 
+    def at_work(self) -> dict[str, int]:
+        """Return how many jobs there are now, by profile."""
+        counts = {name: host.at_work() for name, host in self._hosts.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    async def end_jobs(self) -> None:
+        """Cancel what earlier sessions have left on the run's machines and nobody has joined: the run has ended."""
+        for machine in placement.profiles(self._run_dir).values():
+            if journal_of(self._run_dir, machine).exists():
+                await self.of(machine).broker.end_all()
+
     def leave(self) -> None:
         """Let the jobs live on when the session breaks off."""
         for broker in self._brokers.values():
@@ -191,6 +202,11 @@ class MachineHost:
         fault("machines.after-record")
         self.broker.delivered(key)
         return record
+
+    def at_work(self) -> int:
+        """Return how many leaves have a job that was sent."""
+        leaves = self.broker.dispatcher.leaves
+        return sum(bool(leaves[key].jobs[-1].batch) for key in self._at_work if key in leaves)
 
     def follow(self) -> None:
         """Bring what the leaves print that run now, for a while from now on."""

@@ -290,12 +290,24 @@ class LocalLeafHost:
             self._progress.forget(request.node_id)
 
     def _machine(self, machine: Machine) -> MachineHost:
+        return self._all_machines().of(machine)
+
+    def _all_machines(self) -> Machines:
         if self._machines is None:
             # Loaded where a machine is used only: what talks to machines is much.
             from dflow_hpc.engines.local.work.machines import Machines
 
             self._machines = Machines(self._run_dir, self._settings, self._say)
-        return self._machines.of(machine)
+        return self._machines
+
+    async def end_jobs(self) -> None:
+        """Cancel the jobs that earlier sessions have left on machines: the run has ended without them."""
+        if (self._run_dir / ".machines").is_dir():
+            await self._all_machines().end_jobs()
+
+    def at_work(self) -> tuple[int, dict[str, int]]:
+        """Return how many leaves run here now, and how many jobs there are, by machine."""
+        return len(self._running), self._machines.at_work() if self._machines is not None else {}
 
     def follow(self) -> None:
         """Bring what leaves on machines print, for a while from now on: somebody looks at their logs."""
