@@ -10,61 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from dflow_hpc.executors.broker import Broker
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Limits, Machine, Resources, Waits
-from dflow_hpc.executors.remote import RemoteSite
-from dflow_hpc.executors.site import Parcel
+from dflow_hpc.executors.machine import Limits, Machine
+from tests.broker.far import Far, soon
 from tests.schedulers import fakes
 
-QUICK = Waits(
-    quiet=0.05, longest=0.2, look_up=0.1, grace=0.5, why=0.3, throttled=0.2, unreachable=0.1, again=0.05, fast=0.05,
-    steady=0.05, slowest=0.1,
-)  # fmt: skip
 SLEEP = 'echo "$DFH_TOKEN" >>"$HOME/ledger"; exec sleep 60'
 UNTIL_GATE = 'echo "$DFH_TOKEN" >>"$HOME/ledger"; until [ -e "$HOME/gate" ]; do sleep 0.05; done'
 
 
-class Far:
+class FarPbs(Far):
     """A machine with PBS, which is this host."""
 
-    def __init__(self, path, cluster, scheduler):
-        self.path = path
+    def __init__(self, path, cluster):
+        super().__init__(path, Machine("far", "pbs", root=str(path / "there"), limits=Limits(max_jobs=50)))
         self.home = cluster.home
         self.pbs = Path(cluster.env["FAKE_PBS"])
         self.run_command = cluster.run
-        self.machine = Machine("far", scheduler, root=str(path / "there"), limits=Limits(max_jobs=50))
-        self.said = []
-
-    def broker(self):
-        return Broker("far", RemoteSite(self.machine), self.path / "far.jsonl", waits=QUICK, say=self.said.append)
-
-    def parcel(self, key, script, **resources):
-        root = self.path / "here" / key
-        (root / "inputs").mkdir(parents=True, exist_ok=True)
-        spec = {"words": ["sh", "-c", script], "env": {}, "outputs": ["out"], "result": True}
-        return Parcel(key, "step", "flow/step", Resources(**resources), spec, root)
-
-    async def _run(self, parcels, meanwhile):
-        broker = self.broker()
-        running = {parcel.key: asyncio.Event() for parcel in parcels}
-        tasks = [asyncio.create_task(broker.run(p, running[p.key].set, self.said.append)) for p in parcels]
-        try:
-            if meanwhile is not None:
-                await meanwhile(self, broker, running, tasks)
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-            for parcel in parcels:
-                broker.delivered(parcel.key)
-        finally:
-            await broker.close()
-        return {parcel.key: end for parcel, end in zip(parcels, ended, strict=True)}
-
-    def run(self, *parcels, meanwhile=None):
-        """Run leaves to their ends, by key."""
-        return asyncio.run(asyncio.wait_for(self._run(parcels, meanwhile), 60))
-
-    def one(self, script, meanwhile=None, **resources):
-        return self.run(self.parcel("k", script, **resources), meanwhile=meanwhile)["k"]
 
     def jobs(self):
         return [json.loads(path.read_text()) for path in sorted(self.pbs.glob("jobs/*.json"))]
@@ -75,12 +37,12 @@ class Far:
 
 
 @pytest.fixture
-def far(tmp_path, monkeypatch, request):
+def far(tmp_path, monkeypatch):
     cluster = fakes.pbs(tmp_path)
     for name in ("HOME", "PATH", "FAKE_PBS"):
         monkeypatch.setenv(name, cluster.env[name])
     monkeypatch.setenv("FAKE_PBS_KILL_DELAY", "1")
-    made = Far(tmp_path, cluster, getattr(request, "param", "pbs"))
+    made = FarPbs(tmp_path, cluster)
     yield made
     cluster.run("qdel $(qselect)")
     for job in made.jobs():
@@ -97,11 +59,6 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
-
-
-async def soon(condition):
-    while not condition():
-        await asyncio.sleep(0.02)
 
 
 def test_a_single_job(far):

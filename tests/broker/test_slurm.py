@@ -3,14 +3,21 @@
 Every leaf writes a ledger: what counts is how often its program was started.
 """
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
+
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.machine import Machine, Waits
+from tests.broker.far import Far
 
 pytestmark = pytest.mark.rig
 
@@ -152,3 +159,49 @@ def test_a_node_that_dies_is_no_fault_of_the_program(tmp_path, slurm_faults):
     assert "ended with INFRA" in said
     assert run.results() == ("Succeeded", ["1", "2", "3", "42"]), said
     assert run.starts() == ["0", "1", "2"]
+
+
+def test_ten_leaves_over_a_link_that_the_user_opened(tmp_path, slurm_rig):
+    run = Run(tmp_path, slurm_rig)
+    with tempfile.TemporaryDirectory(dir="/tmp") as room:  # the name of a socket must be short
+        config = Path(room, "config")
+        config.write_text(f"Host *\n  ControlPath {room}/%C\nInclude {run.cpu.ssh_config}\n")
+        profiles = tmp_path / "machines.toml"
+        text = profiles.read_text().replace(str(run.cpu.ssh_config), str(config))
+        profiles.write_text(text.replace('host = "cpu"', 'host = "cpu"\ntransport = "openssh"'))
+        script = tmp_path / "far.py"
+        script.write_text(script.read_text().replace("[0, 1, 2]", "list(range(10))"))
+        subprocess.run(
+            ["ssh", "-F", config, "-M", "-N", "-f", "cpu"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        try:
+            said = run.run("far.py")
+            alive = subprocess.run(["ssh", "-F", config, "-O", "check", "cpu"], capture_output=True, check=False)
+        finally:
+            subprocess.run(["ssh", "-F", config, "-O", "exit", "cpu"], capture_output=True, check=False)
+    assert run.results()[0] == "Succeeded", said
+    assert run.starts() == [str(number) for number in range(10)]
+    assert re.search(r"machine cpu: 0 logins, ", said), said
+    assert alive.returncode == 0
+
+
+def test_what_ended_a_job_from_outside_is_told(tmp_path, slurm_rig):
+    """Slurm sends TERM first, to which a leaf's script leaves a marker: it must not pass for the program's own end."""
+    cpu = slurm_rig["cpu"]
+    resources = {"queue": "cpu", "memory": "64MB"}
+    profile = Machine("cpu", "slurm", host="cpu", ssh_config=str(cpu.ssh_config), root=f"{cpu.root}/broker")
+    far = Far(tmp_path, profile, Waits(fast=1, steady=1, slowest=5))
+    unique = os.urandom(5).hex()
+    parcels = [
+        far.parcel(f"{unique}a", "sleep 600", **resources, time="1m"),
+        far.parcel(f"{unique}b", "sleep 600", **resources, time="10m"),
+    ]
+
+    async def cancel(far, broker, running, tasks):
+        await asyncio.gather(*(event.wait() for event in running.values()))
+        cpu.ok(f"scancel --name={unique}b-1.step")
+
+    ends = far.run(*parcels, meanwhile=cancel, within=300)
+    assert ends[f"{unique}b"].job.failure is FailureClass.CANCELLED
+    assert ends[f"{unique}a"].job.failure is FailureClass.WALLTIME
