@@ -133,9 +133,8 @@ class Pbs:
                 f"qos = {wanted.qos!r}: PBS has no such option. Say it in extra, as this site's manual does."
             )
         chunk = f"-l select={wanted.nodes}:ncpus={wanted.tasks * wanted.cpus}:mpiprocs={wanted.tasks}"
-        chunk += (
-            f":ompthreads={wanted.cpus}" if wanted.tasks > 1 else ""
-        )  # else OMP_NUM_THREADS is all CPUs, in each task
+        # Else OMP_NUM_THREADS would be all CPUs of a chunk, in each of its tasks.
+        chunk += f":ompthreads={wanted.cpus}" if wanted.tasks > 1 else ""
         chunk += f":ngpus={wanted.gpus}" if wanted.gpus else ""
         chunk += f":mem={memory_text(wanted.memory, _UNITS)}" if wanted.memory else ""
         # Without it, chunks may lie on one host, and there would be fewer nodes.
