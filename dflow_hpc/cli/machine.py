@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from dflow_hpc.cli.profiles import import_command, profile_text
+from dflow_hpc.compile.closure import foreign_imports
 from dflow_hpc.config import s3_config
 from dflow_hpc.errors import ConfigError, DflowError, ExecutorError
 from dflow_hpc.executors import schedulers
@@ -122,13 +123,23 @@ def clean_command(name: str, days: int) -> None:
 @machine_command.command("check")
 @click.argument("name")
 @click.option("--import", "modules", multiple=True, help="A Python module that your OPs import; may be given again.")
+@click.option(
+    "--for",
+    "script",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Import what this script and its own modules import of others.",
+)
 @click.option("--no-job", is_flag=True, help="Do not submit a job.")
 @click.option(
     "--timeout", type=click.IntRange(1), default=600, show_default=True, help="Seconds that the job may take to end."
 )
-def check_command(name: str, modules: tuple[str, ...], no_job: bool, timeout: int) -> int:
+def check_command(name: str, modules: tuple[str, ...], script: Path | None, no_job: bool, timeout: int) -> int:
     """Prove that machine NAME works: login, directory, scheduler, and a real job."""
     machine = _profile(name)
+    if script is not None:
+        found = foreign_imports(script)
+        click.echo(f"{script} imports {', '.join(found) or 'nothing of others'}")
+        modules = (*modules, *found)
     click.echo(f"machine {name}: {machine.describe()}")
     transport = open_transport(machine, login_pause=0.0)
     check = Check(machine, transport, modules, timeout)

@@ -44,21 +44,6 @@ class ElsewhereExecutor(Executor):
         )
 
 
-class ContainerExecutor(ElsewhereExecutor):
-    """dflow's executor that starts a container on this machine."""
-
-    advice = "Set `image` on the template and config['runtime'] to podman, docker or apptainer."
-
-    def __init__(
-        self,
-        docker: Optional[str] = None,
-        singularity: Optional[str] = None,
-        podman: Optional[str] = None,
-        image_pull_policy: Optional[str] = None,
-    ):
-        super().__init__(docker=docker, singularity=singularity, podman=podman, image_pull_policy=image_pull_policy)
-
-
 class BohriumExecutor(ElsewhereExecutor):
     """dflow's executor for Bohrium, and for Lebesgue before it."""
 

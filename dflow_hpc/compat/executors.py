@@ -332,6 +332,26 @@ class SlurmRemoteExecutor(RemoteExecutor):
         super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
 
+class ContainerExecutor(PlacingExecutor):
+    """dflow's executor that runs a step's image on this host: a machine without a login."""
+
+    def __init__(
+        self,
+        docker: Optional[str] = None,
+        singularity: Optional[str] = None,
+        podman: Optional[str] = None,
+        image_pull_policy: Optional[str] = None,
+    ):
+        super().__init__(docker_executable=docker, singularity_executable=singularity, podman_executable=podman)
+        self.docker, self.singularity, self.podman = docker, singularity, podman
+        self.image_pull_policy = image_pull_policy
+
+    def _machine(self, template: ScriptOPTemplate) -> MachineExecutor:
+        if self.image_pull_policy == "Always":
+            raise ConfigError("image_pull_policy='Always' has no counterpart: pull the image by hand when it is new.")
+        return self._placed(template, {"scheduler": "shell", "transport": "local"}, {})
+
+
 class SlurmJobTemplate(PlacingExecutor):
     """dflow's executor for a virtual node: the machine whose profile has ``via = "node"``."""
 

@@ -102,6 +102,8 @@ class Closure:
         self._seen: set[str] = set()
         self._parsed: set[str] = set()
         self.uses_dflow = False
+        self.foreign: set[str] = set()
+        """Top-level modules of others that are imported and installed here: they must be where the OPs run, too."""
 
     def follow(self, names: Iterable[str]) -> None:
         """Take the author's modules among ``names``, and all that they import."""
@@ -135,7 +137,7 @@ class Closure:
             if kind == "namespace":
                 self._take_below(path, [top], rest)
             elif self._stays(top, path):
-                continue
+                self.foreign.add(top)
             elif kind == "package":
                 self._gathered.add_tree(path, f"{top}/")
             else:
@@ -184,7 +186,19 @@ class Closure:
         path = Path(spec.origin)
         path = path.parent.resolve() / path.name
         if not path.is_file() or is_installed(path):
+            self.foreign.add(top)
             return []
         if spec.submodule_search_locations:
             return [("package", path.parent)]
         return [("module", path)]
+
+
+def foreign_imports(script: Path) -> list[str]:
+    """Return the modules of others that a script and the author's own modules import: sorted top-level names.
+
+    Those of its functions count as well, also of functions that only the submitting side calls; what is not installed
+    here does not.
+    """
+    closure = Closure(Gathered(), [script.resolve().parent])
+    closure.follow(imports_of_file(script))
+    return sorted(closure.foreign)

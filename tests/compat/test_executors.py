@@ -6,6 +6,7 @@ import pytest
 
 from dflow_hpc import DAG, OP, PythonOPTemplate, ShellOPTemplate, Step, Steps, Task, Workflow, config
 from dflow_hpc.compat.executors import (
+    ContainerExecutor,
     DispatcherExecutor,
     RemoteExecutor,
     SlurmJob,
@@ -211,6 +212,16 @@ def test_profiles_of_programs_stay_with_the_run_for_its_owner_alone(tmp_path):
     assert (place.machine.host, place.machine.setup) == ("root@h", ("module load vasp",))
     with pytest.raises(ConfigError, match="machine 'slurm-"):
         placement.settle(Compiled(found.manifest))
+
+
+def test_container_executor_is_this_host_with_a_runtime():
+    _, _, table, _ = only(compiled(ContainerExecutor(docker="/opt/bin/docker")))
+    runtime = {"runtime": "docker", "setup": ["PATH=/opt/bin:$PATH"]}
+    assert table == {"scheduler": "shell", "transport": "local", **runtime}
+    with pytest.raises(CompileError, match="image_pull_policy='Always'"):
+        compiled(ContainerExecutor(docker="docker", image_pull_policy="Always"))
+    executor = DispatcherExecutor(host="h", singularity_executable="singularity", container_args="--nv -B /data")
+    assert only(compiled(executor))[2]["runtime_options"] == ["--nv", "-B", "/data"]
 
 
 def test_templates_without_an_image_get_one():

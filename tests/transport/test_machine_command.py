@@ -50,8 +50,12 @@ def test_a_good_machine_is_proved_down_to_a_job(run, tmp_path):
         "ok  shell ",
         "ok  a job ",
     ]
+    (tmp_path / "own.py").write_text("import yaml, nothing_of_this_name\n")
+    (tmp_path / "main.py").write_text("import json, own, dflow_hpc\n\ndef f():\n    from click import echo\n")
+    code, text = run("", "check", "here", "--for", "main.py")
+    assert "main.py imports click, yaml" in text.splitlines()
     code, text = run("", "clean", "here")
-    assert (code, "1 leaves" in text) == (0, True)
+    assert (code, "2 leaves" in text) == (0, True)
     assert not list((tmp_path / "root").glob("*/current"))
 
 
