@@ -48,15 +48,16 @@ class _FromProgram:
     def __init__(self, parameters: Mapping[str, str], detach: bool, **options: Any):
         super().__init__(**options)
         self._parameters = parameters
-        self._detach = detach
-        self.submitted: list[str] = []
+        self.detach = detach
+        self.submitted: list[tuple[str, Any]] = []
+        """Names of its runs, each with the engine of the place that its workflow named."""
 
     def submit(self, compiled: Compiled, *, detach: bool = False, **options: Any) -> str:
         """Submit with the parameters of the command line, and remember the run."""
         manifest = with_parameters(compiled.manifest, self._parameters)
         changed = dataclasses.replace(compiled, manifest=manifest)
-        name: str = super().submit(changed, detach=detach or self._detach, **options)  # type: ignore[misc]
-        self.submitted.append(name)
+        name: str = super().submit(changed, detach=detach or self.detach, **options)  # type: ignore[misc]
+        self.submitted.append((name, self))
         return name
 
 
@@ -65,7 +66,22 @@ class LocalProgram(_FromProgram, LocalEngine):
 
 
 class ArgoProgram(_FromProgram, ArgoEngine):
-    """The Argo engine, as a program gets it."""
+    """The Argo engine, as a program gets it: it looks on until the end, as the local one does."""
+
+    def __init__(self, *arguments: Any, on_change: Callable[[dict[str, Any]], None] | None = None, **options: Any):
+        super().__init__(*arguments, **options)
+        self._on_change = on_change
+
+    def submit(self, compiled: Compiled, *, detach: bool = False, **options: Any) -> str:
+        """Submit, and tell of each change until it has ended."""
+        name = super().submit(compiled, detach=detach, **options)
+        if detach or self.detach:
+            return name
+        for records in self.follow(name):
+            for record in records:
+                if self._on_change is not None:
+                    self._on_change(record)
+        return name
 
 
 class ProgramEngines:
@@ -88,8 +104,7 @@ class ProgramEngines:
     ):
         options: dict[str, Any] = {} if say is None else {"say": say}
         self.local = LocalProgram(parameters, detach, on_change=on_change, **options)
-        self.argo = ArgoProgram(parameters, detach, **options)
-        self._on_change = on_change
+        self.argo = ArgoProgram(parameters, detach, on_change=on_change, **options)
 
     def of(self, mode: str) -> Any:
         """Return the engine for a mode; an unknown one is refused by ``engine_for``."""
@@ -100,19 +115,11 @@ class ProgramEngines:
     @property
     def submitted(self) -> list[str]:
         """Names of all runs, those of Argo last."""
-        return [*self.local.submitted, *self.argo.submitted]
-
-    def look_on(self) -> None:
-        """Wait for the end of the runs that go on by themselves, and tell of each change."""
-        for name in self.argo.submitted:
-            for records in self.argo.follow(name):
-                for record in records:
-                    if self._on_change is not None:
-                        self._on_change(record)
+        return [name for name, _ in [*self.local.submitted, *self.argo.submitted]]
 
     def results(self) -> list[dict[str, Any]]:
         """Return the Workflow object of each run."""
-        return [engine.query(name) for engine in (self.local, self.argo) for name in engine.submitted]
+        return [engine.query(name) for name, engine in [*self.local.submitted, *self.argo.submitted]]
 
 
 def with_parameters(manifest: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

@@ -84,7 +84,6 @@ def run_command(
     try:
         with _stdout_to_stderr(output != "text"):
             code = _start(file, arguments, engines, view.say)
-        engines.look_on()
     finally:
         view.close()
     return _report(engines, output, code)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """What a workflow asks of an engine."""
 
+    def at(self, **where: str) -> Engine:
+        """Return the engine for another place than the settings': ``namespace``, ``token``, ``k8s_config_file``, ..."""
+        ...
+
     def submit(
         self, compiled: Compiled, *, id: str | None = None, detach: bool = False, reuse: Sequence[Any] = ()
     ) -> str:

@@ -370,7 +370,9 @@ class Workflow:
         return self.submit()
 
     def _engine(self) -> Any:
-        return hooks.resolve("engine")(config["mode"])
+        names = ("namespace", "token", "k8s_config_file", "k8s_api_server")
+        where = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return hooks.resolve("engine")(config["mode"]).at(**where)
 
     def _id(self) -> str:
         if self.id is None:

@@ -19,6 +19,10 @@ class Engine:
         self.phase = "Succeeded"
         self.asked: list[tuple[str, Any]] = []
 
+    def at(self, **where: str) -> Engine:
+        self.where = where
+        return self
+
     def submit(self, compiled: Any, *, id: str | None, detach: bool, reuse: Any) -> str:
         self.asked.append(("submit", (compiled.manifest["spec"]["entrypoint"], id, detach, list(reuse))))
         return id or "flow-1"
@@ -79,6 +83,13 @@ def test_a_run_is_submitted_asked_about_and_steered(engine: Engine) -> None:
     assert [step.key for step in engine.asked[-1][1][3]] == ["k"]
     assert [one.id for one in query_workflows(labels={"a": "b"})] == ["one", "two"]
     assert query_workflows(labels={"a": "c"}) == []
+
+
+def test_a_workflow_says_where_it_runs(engine: Engine) -> None:
+    workflow().submit()
+    assert engine.where == {}
+    workflow(namespace="other", token="t").submit()
+    assert engine.where == {"namespace": "other", "token": "t"}
 
 
 def test_run_raises_where_submit_does_not(engine: Engine) -> None:

@@ -12,11 +12,12 @@ changes it and writes it, again from the start when somebody was quicker.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.argo import publish, repository, status, steer
@@ -65,6 +66,18 @@ class ArgoEngine:
     def __init__(self, *, say: Callable[[str], None] = _to_stderr, cluster: Cluster | None = None):
         self._say = say
         self._known = cluster
+
+    def at(self, **where: Any) -> Self:
+        """Return the engine for another place than the settings'.
+
+        Args:
+            **where: ``namespace``, ``token``, ``k8s_config_file``, ``k8s_api_server``: as for ``kube.connect``.
+        """
+        if not where:
+            return self
+        other = copy.copy(self)
+        other._known = connect(**where)
+        return other
 
     @property
     def cluster(self) -> Cluster:

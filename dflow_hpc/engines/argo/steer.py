@@ -27,7 +27,7 @@ _OPEN = ("Steps", "DAG", "StepGroup", "TaskGroup", "Retry")
 _OF_ONE_RUN = (
     "workflows.argoproj.io/completed",
     "workflows.argoproj.io/phase",
-    "workflows.argoproj.io/archive-strategy",
+    "workflows.argoproj.io/workflow-archiving-status",
 )
 """Labels that the controller sets."""
 _LOG = "main-logs"
@@ -128,11 +128,13 @@ def retried(workflow: Workflow, only: Sequence[str] = ()) -> Workflow:
 def _reopen(workflow: Workflow) -> None:
     status = workflow["status"]
     status.update(phase="Running", finishedAt=None)
-    for name in ("message", "conditions", "outputs"):
-        status.pop(name, None)
-    workflow["spec"].pop("shutdown", None)
-    labels = workflow["metadata"].get("labels") or {}
-    labels.pop("workflows.argoproj.io/completed", None)
+    status.pop("message", None)
+    status["conditions"] = [one for one in status.get("conditions") or [] if one.get("type") != "Completed"]
+    for spec in (workflow["spec"], status.get("storedWorkflowTemplateSpec") or {}):
+        spec.pop("shutdown", None)
+    labels = workflow["metadata"].setdefault("labels", {})
+    for name in _OF_ONE_RUN:
+        labels.pop(name, None)
     labels["workflows.argoproj.io/phase"] = "Running"
 
 

@@ -49,21 +49,28 @@ def make(room, argo, say):
     stamp = room / "images.stamp"
     if stamp.exists() and stamp.read_text() == digest:
         return digest
-    say("making the image: a minute, once a machine")
-    root, layer = room / "image", room / "layer.tar"
-    shutil.rmtree(root, ignore_errors=True)
-    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", root)
-    for file in FILES.iterdir():
-        shutil.copy(file, root / "usr/local/bin" / file.name)
-        (root / "usr/local/bin" / file.name).chmod(0o755)
-    shutil.copy(room / "bin/argoexec", root / "usr/bin/argoexec")
-    (root / "usr/bin/nc").symlink_to("busybox")
-    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
-    for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
-        shutil.rmtree(root / left)
-    _run("tar", "-C", root, "--sort=name", "--numeric-owner", "-cf", layer, ".")
+    base, ours, layer = room / "debian", room / "image", room / "layer.tar"
+    if not (base / ".complete").exists():
+        say("making a small Debian: a minute, once a machine")
+        shutil.rmtree(base, ignore_errors=True)
+        _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", base)
+        for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
+            shutil.rmtree(base / left)
+        (base / ".complete").touch()
+    shutil.rmtree(ours, ignore_errors=True)
+    for place in ("usr/bin", "usr/local/bin"):
+        (ours / place).mkdir(parents=True)
+    for file in [*FILES.iterdir(), room / "bin/argoexec"]:
+        target = ours / "usr/local/bin" / file.name
+        shutil.copy(file, target)
+        target.chmod(0o755)
+    (ours / "usr/bin/nc").symlink_to("busybox")
+    (ours / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+    ordered = ("--sort=name", "--numeric-owner")
+    _run("tar", "-C", base, *ordered, "-cf", layer, ".")
+    _run("tar", "-C", ours, *ordered, "-rf", layer, "usr")
     _pack(room / "images.tar", layer, argo)
-    shutil.rmtree(root)
+    shutil.rmtree(ours)
     layer.unlink()
     stamp.write_text(digest)
     return digest
