@@ -17,7 +17,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +137,8 @@ class Broker:
     def _running(self, keys: set[str]) -> dict[str, Path]:
         jobs = [self.dispatcher.leaves[key].jobs[-1] for key in keys if key in self.dispatcher.leaves]
         running = [job.token for job in jobs if job.state is State.RUNNING and job.key in self._waiters]
-        return {token: self._parcel(token).root for token in running} if not self.dispatcher.paused else {}
+        parcels = self._parcels(running) if not self.dispatcher.paused else {}
+        return {token: parcel.root for token, parcel in parcels.items()}
 
     async def end_all(self) -> None:
         """Cancel every job that nobody waits for, of earlier lives of the run, too; wait until the scheduler agrees."""
@@ -229,26 +230,28 @@ class Broker:
         if isinstance(question, q.Learn):
             return self._site.bounds()
         if isinstance(question, q.Submit):
-            parcels = {token: self._parcel(token) for batch in question.batches for token in batch.tokens}
-            return self._site.submit(question.batches, parcels)
+            tokens = [token for batch in question.batches for token in batch.tokens]
+            return self._site.submit(question.batches, self._parcels(tokens))
         if isinstance(question, q.LookUp):
             return self._site.look_up(question.batches)
         if isinstance(question, q.Round):
-            roots = {token: self._root(token) for token in question.tokens}
-            return self._site.look(question.live, roots, question.gone)
+            parcels = {token: self._leaf_parcel(token) for token in question.tokens}
+            return self._site.look(question.live, parcels, question.gone)
         if isinstance(question, q.Fetch):
-            return self._site.fetch({token: self._parcel(token).root for token in question.tokens})
+            return self._site.fetch(self._parcels(question.tokens))
         return self._site.cancel(question.items)
 
-    def _root(self, token: str) -> Path | None:
-        """Return the leaf's directory here; None for a job that is only to be cancelled."""
-        parcel = self.dispatcher.leaves[token.rpartition("-")[0]].parcel
-        return parcel.root if parcel is not None else None
+    def _leaf_parcel(self, token: str) -> Parcel | None:
+        """Return what a job has taken along; None for one that is only to be cancelled."""
+        return self.dispatcher.leaves[token.rpartition("-")[0]].parcel
 
-    def _parcel(self, token: str) -> Parcel:
-        parcel = self.dispatcher.leaves[token.rpartition("-")[0]].parcel
-        assert parcel is not None  # noqa: S101  a job without one is in no question
-        return parcel
+    def _parcels(self, tokens: Iterable[str]) -> dict[str, Parcel]:
+        found = {}
+        for token in tokens:
+            parcel = self._leaf_parcel(token)
+            assert parcel is not None  # noqa: S101  a job without one is in no question but a round
+            found[token] = parcel
+        return found
 
     def _take(self, question: q.Question, answer: Any) -> None:
         now = self._clock()

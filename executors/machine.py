@@ -34,6 +34,7 @@ from dflow_hpc.executors.runtimes import RUNTIMES, Runtime
 
 TRANSPORTS = ("paramiko", "openssh", "local")
 VIAS = ("node",)
+STAGINGS = ("ssh", "s3")
 FILE_NAME = "machines.toml"
 _SITE = Path("/etc/dflow-hpc")
 
@@ -103,6 +104,8 @@ class Waits:
     """For which a scheduler may give a reason that does not pass, before the user is told."""
     login: float = 15.0
     """Between two logins: more of them looks like an attack to some sites."""
+    url: float = 259200.0
+    """That an address of the object storage is valid; a new one comes after half of it. S3 knows 7 days at most."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,10 @@ class Machine:
     """Further words for the runtime, such as ``--nv``."""
     images: dict[str, str] = field(default_factory=dict)
     """By the image of a template, or a pattern: what it is there. See ``runtimes.Runtime``."""
+    staging: str = "ssh"
+    """How data go there and back: ``ssh`` (over the link), or ``s3`` (by URLs, between there and the storage)."""
+    s3_endpoint: str | None = None
+    """The object storage as the machine sees it, ``host:port`` or with ``https://``; None: as it is seen here."""
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
     waits: Waits = field(default_factory=Waits)
@@ -301,6 +308,7 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
         ("transport", machine.transport, (None, *TRANSPORTS)),
         ("runtime", machine.runtime, ("none", *RUNTIMES)),
         ("via", machine.via, (None, *VIAS)),
+        ("staging", machine.staging, STAGINGS),
     ):
         if value not in choices:
             raise ConfigError(f"{place}: {key} = {value!r}; known are {', '.join(word for word in choices if word)}.")

@@ -16,13 +16,14 @@ import hashlib
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from dflow_hpc.errors import HostUnreachable
-from dflow_hpc.executors import schedulers
+from dflow_hpc.errors import HostUnreachable, StorageError
+from dflow_hpc.executors import schedulers, urls
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.follow import Logs
 from dflow_hpc.executors.machine import Machine
@@ -54,9 +55,11 @@ from dflow_hpc.executors.site import (
     Verdict,
 )
 from dflow_hpc.executors.transport import Transport, open_transport
+from dflow_hpc.executors.urls import UrlRoute, Want
 
 _T = TypeVar("_T")
 _MARKER = "exit.json"
+_UNSENT = "unsent"
 
 
 @dataclass
@@ -68,6 +71,7 @@ class _Load:
     needs: set[str] = field(default_factory=set)
     spared: int = 0
     """Bytes of pieces that need not be sent."""
+    signed: dict[str, tuple[list[Want], float]] = field(default_factory=dict)
 
     def wants(self, name: str, scripts: Scripts) -> bool:
         """Note that something is taken from the cache there; say whether it must be packed for that."""
@@ -93,8 +97,14 @@ class RemoteSite:
         self._scripts = Scripts(self.transport, machine.root)
         self._forget: set[str] = set()
         self._code: dict[Path, str] = {}
-        self._cached = 0
         self._logs = Logs()
+        self._spared = 0
+        self._routes: dict[tuple[str | None, float], UrlRoute] = {}
+        self._signed: dict[str, tuple[list[Want], float]] = {}
+        """Of jobs that live, by token: the addresses that they were given, and when; in seconds since the epoch."""
+        self._unsent: set[str] = set()
+        """Tokens of jobs that have ended and did not get their outputs to the object storage."""
+        self._by_url = Bytes()
         self._lock = threading.Lock()
         self._facts: schedulers.Facts | None = None
 
@@ -132,7 +142,8 @@ class RemoteSite:
         except NotThere:  # it is known now what to bring again
             load = self._pack(batches, parcels)
             frames = self._scripts.submit(load.cargo, load.brings, load.needs)
-        self._cached += load.spared
+        self._spared += load.spared
+        self._signed |= load.signed
         return frames
 
     def _pack(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> _Load:
@@ -161,13 +172,57 @@ class RemoteSite:
             setup=parcel.machine.setup,
             runtime=parcel.machine.containers,
         )
-        pieces = Pieces(parcel.spec.get("own", ()))
+        pieces = Pieces(parcel.spec.get("own", ()), parcel.spec.get("pulls", ()))
         self._scripts.add_leaf(load.cargo, token, files, parcel.root, pieces)
+        route = self._route(parcel)
+        if route is not None:
+            self._add_urls(load, token, parcel, route, pieces)
         for piece in pieces.found:
+            if route is not None and not self._scripts.has(piece.name):
+                continue  # the job pulls it
             if load.wants(piece.name, self._scripts):
                 self._scripts.add_piece(load.cargo, piece)
             else:
                 load.spared += piece.size
+
+    # The URL route
+
+    def _route(self, parcel: Parcel) -> UrlRoute | None:
+        machine = parcel.machine
+        if machine.staging != "s3":
+            return None
+        known = (machine.s3_endpoint, machine.waits.url)
+        with self._lock:
+            if known not in self._routes:
+                self._routes[known] = UrlRoute(machine)
+            return self._routes[known]
+
+    def _add_urls(self, load: _Load, token: str, parcel: Parcel, route: UrlRoute, pieces: Pieces) -> None:
+        wants = self._wants(parcel, route, pieces)
+        self._scripts.add_file(load.cargo, token, "puts.list", urls.puts_list(parcel.spec))
+        self._scripts.add_file(load.cargo, token, "urls", route.sign(wants))
+        load.signed[token] = (wants, time.time())
+
+    def _wants(self, parcel: Parcel, route: UrlRoute, pieces: Pieces) -> list[Want]:
+        lifted = [route.lift(piece) for piece in pieces.found if not self._scripts.has(piece.name)]
+        return urls.distinct([*urls.wants_of(parcel.spec), *lifted])
+
+    def _renewed(self, parcels: Mapping[str, Parcel | None]) -> dict[str, bytes]:
+        """Return new addresses for jobs whose addresses are past half of their time; of an earlier life, for all."""
+        found = {}
+        for token, parcel in parcels.items():
+            route = self._route(parcel) if parcel is not None else None
+            wants, at = self._signed.get(token, ([], 0.0))
+            if parcel is None or route is None or time.time() - at < parcel.machine.waits.url / 2:
+                continue
+            if not at:
+                pieces = Pieces()
+                Scripts.walk(parcel.root, pieces)
+                wants = self._wants(parcel, route, pieces)
+            self._signed[token] = (wants, time.time())
+            if wants:
+                found[token] = route.sign(wants)
+        return found
 
     def _hash(self, code: Path) -> str:
         if code not in self._code:
@@ -233,7 +288,9 @@ class RemoteSite:
 
     # Rounds
 
-    def look(self, live: Sequence[tuple[Batch, str]], tokens: Mapping[str, Path | None], gone: Sequence[str]) -> Look:
+    def look(
+        self, live: Sequence[tuple[Batch, str]], parcels: Mapping[str, Parcel | None], gone: Sequence[str]
+    ) -> Look:
         """Make a round; see ``Site``."""
         history = self._history(live, set(gone))
         commands = {"queue": self._scheduler.queue([taken for _, taken in live])} if live else {}
@@ -241,7 +298,9 @@ class RemoteSite:
         forget = self._take_forgotten()
         try:
             with _troubles():
-                reply = self._scripts.ask(Questions(run=commands, forget=forget, settle=gone, wait_for=list(tokens)))
+                renew = self._renewed(parcels)
+                asked = Questions(run=commands, forget=forget, settle=gone, wait_for=list(parcels), renew=renew)
+                reply = self._scripts.ask(asked)
         except HostUnreachable:
             self.forget(forget)
             raise
@@ -253,10 +312,19 @@ class RemoteSite:
             look.history = self._sightings(live, frames, self._scheduler.read_history, look)
         if look.history is None and self.facts().accounting is False:
             look.history = []  # it keeps none: that is an answer
-        roots = {token: root for token in reply.ended if (root := tokens.get(token)) is not None}
+        roots = {token: parcel.root for token in reply.ended if (parcel := parcels.get(token)) is not None}
         records = _bring(reply.outputs, roots, self._logs)
+        for token, record in records.items():
+            self._note_end(token, record)
         look.markers = {token: Marker(record, bool(record["complete"])) for token, record in records.items()}
         return look
+
+    def _note_end(self, token: str, record: Mapping[str, Any]) -> None:
+        self._signed.pop(token, None)
+        pulled, pushed, spared = (record.get(name, 0) for name in ("pulled", "pushed", "spared"))
+        self._by_url += Bytes(url_there=pulled, url_back=pushed, cached=spared)
+        if not record.get("sent", True):
+            self._unsent.add(token)
 
     def _history(self, live: Sequence[tuple[Batch, str]], gone: set[str]) -> list[str]:
         ids = []
@@ -294,12 +362,22 @@ class RemoteSite:
             found += [_sighting(batch, index, state) for index in indices]
         return found
 
-    def fetch(self, tokens: Mapping[str, Path]) -> dict[str, str]:
-        """Bring all outputs of leaves; see ``Site``."""
+    def fetch(self, parcels: Mapping[str, Parcel]) -> dict[str, str]:
+        """Bring all outputs of leaves; see ``Site``. What a job could not store in the object storage is stored now."""
         with _troubles():
-            data = self._scripts.fetch(list(tokens))
-        _bring(data, tokens, self._logs)
-        return dict.fromkeys(tokens, "")
+            late = {
+                token: route.sign(urls.wants_of(parcel.spec))
+                for token, parcel in parcels.items()
+                if token in self._unsent and (route := self._route(parcel)) is not None
+            }
+            data = self._scripts.fetch(list(parcels), late)
+        roots = {token: parcel.root for token, parcel in parcels.items()}
+        for token in late:
+            (roots[token] / _UNSENT).unlink(missing_ok=True)
+        _bring(data, roots, self._logs)
+        wrong = {token: _content(roots[token] / _UNSENT) for token in late}
+        self._unsent -= {token for token, words in wrong.items() if not words}
+        return {**dict.fromkeys(parcels, ""), **wrong}
 
     def peek(self, tokens: Mapping[str, Path]) -> None:
         """Bring what is new in logs; see ``Site``."""
@@ -349,7 +427,9 @@ class RemoteSite:
 
     def bytes(self) -> Bytes:
         """Return what went which way so far."""
-        return Bytes(link_there=self.transport.sent, link_back=self.transport.received, cached=self._cached)
+        link = Bytes(link_there=self.transport.sent, link_back=self.transport.received, cached=self._spared)
+        uploaded = sum(route.uploaded for route in self._routes.values())
+        return link + self._by_url + Bytes(uploaded=uploaded)
 
     def close(self) -> None:
         """Say what may be forgotten, if the machine was used, and give the link up."""
@@ -402,6 +482,10 @@ def _bring(data: bytes, roots: Mapping[str, Path], logs: Logs) -> dict[str, dict
     return records
 
 
+def _content(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
@@ -423,3 +507,5 @@ class _troubles:  # noqa: N801  a context manager, used as one
     def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ProtocolError):
             raise HostUnreachable(f"it could not do what was asked: {error}") from error
+        if isinstance(error, StorageError):
+            raise HostUnreachable(f"the object storage does not do what it should: {error}") from error

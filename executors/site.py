@@ -152,6 +152,11 @@ class Bytes:
     link_back: int = 0
     cached: int = 0
     """Of files that the machine had already: not sent."""
+    url_there: int = 0
+    """From the object storage to the machine, not through here."""
+    url_back: int = 0
+    uploaded: int = 0
+    """From here into the object storage."""
 
     def __add__(self, other: Bytes) -> Bytes:
         """Return both together."""
@@ -161,6 +166,9 @@ class Bytes:
     def text(self) -> str:
         """Return it in words; a route that nothing went is not told of."""
         words = f"{_mega(self.link_there)} there, {_mega(self.link_back)} back"
+        if self.url_there or self.url_back or self.uploaded:
+            words += f", by URL {_mega(self.url_there)} there, {_mega(self.url_back)} back"
+            words += f" ({_mega(self.uploaded)} uploaded from here)"
         return words + (f", {_mega(self.cached)} not sent (cached there)" if self.cached else "")
 
 
@@ -198,18 +206,20 @@ class Site(Protocol):
         """Find out what became of submissions that were not answered; by the batch's id."""
         ...
 
-    def look(self, live: Sequence[tuple[Batch, str]], tokens: Mapping[str, Path | None], gone: Sequence[str]) -> Look:
+    def look(
+        self, live: Sequence[tuple[Batch, str]], parcels: Mapping[str, Parcel | None], gone: Sequence[str]
+    ) -> Look:
         """Make a round.
 
         Args:
             live: The batches that have jobs in the scheduler's hands, and the scheduler's ids of them.
-            tokens: Jobs whose marker is awaited, and the leaf's directory here, where somebody waits for its outputs.
+            parcels: By token, the leaves whose marker is awaited; None of one that is only to be cancelled.
             gone: Of those, the ones that left the queue without a marker: accounting is asked.
         """
         ...
 
-    def fetch(self, tokens: Mapping[str, Path]) -> dict[str, str]:
-        """Bring large outputs into the leaves' directories.
+    def fetch(self, parcels: Mapping[str, Parcel]) -> dict[str, str]:
+        """Bring large outputs into the leaves' directories; ``parcels`` by token.
 
         Returns:
             By token: nothing, or what makes it impossible.

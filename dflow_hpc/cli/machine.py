@@ -30,6 +30,7 @@ from dflow_hpc.executors.machine import Machine, Machines, machine_files
 from dflow_hpc.executors.protocol import Cargo, Frame, Questions, Scripts, leaf_files, unpack
 from dflow_hpc.executors.schedulers import Accepted, JobScript, JobState, Phase, Refused, SchedulerSilent
 from dflow_hpc.executors.transport import Transport, UnknownHost, open_transport
+from dflow_hpc.executors.urls import endpoint_url
 
 _LEAST_FREE = 100 << 20
 _MOST_SKEW = 60.0
@@ -253,7 +254,7 @@ class Check:
 
     def _submit(self, token: str) -> str:
         cargo, batch = Cargo(), f"check-{token}"
-        program = {"words": ["sh", "-c", _PROBE, "probe", *self._modules], "env": _endpoint()}
+        program = {"words": ["sh", "-c", _PROBE, "probe", *self._modules], "env": _endpoint(self._machine)}
         there = self._scripts.leaf_directory(token)
         scripts = self._scripts.home().scripts
         files = leaf_files(program, here=Path("/nowhere"), there=there, scripts=scripts, setup=self._machine.setup)
@@ -320,12 +321,13 @@ class Check:
 
 # Runs on the node: "$@" are modules.
 _PROBE = """\
+python() {
 if ! command -v python3 >/dev/null; then
     echo "there is no python3 there: only commands can run, no Python OPs"
     [ $# -eq 0 ]
-    exit
+    return
 fi
-python3 - "$@" <<'EOF' || exit
+python3 - "$@" <<'EOF'
 import importlib, sys
 if sys.version_info < (3, 8):
     sys.exit("python3 there is %s; Python OPs need 3.8 or later: load one in the profile's setup lines" % sys.version)
@@ -339,18 +341,24 @@ if bad:
     sys.exit("\\n".join(bad))
 print("python3 there is %s (%s)" % (sys.version.split()[0], sys.executable))
 EOF
-[ -z "$DFH_ENDPOINT" ] || ! command -v curl >/dev/null || if curl -s -o /dev/null -m 10 "$DFH_ENDPOINT"
-then echo "it reaches $DFH_ENDPOINT"
-else echo "it does not reach $DFH_ENDPOINT: data will go through this host"
+}
+python "$@" || exit
+[ -n "$DFH_ENDPOINT" ] || exit 0
+if ! command -v curl >/dev/null; then why="there is no curl there"
+elif why=$(curl -sS -o /dev/null -m 20 "$DFH_ENDPOINT" 2>&1); then echo "it reaches $DFH_ENDPOINT"; exit
+else why="it does not reach $DFH_ENDPOINT ($why)"
+fi
+if [ "$DFH_STAGING" = s3 ]
+then echo "$why: set s3_endpoint in the profile to the storage's address as nodes see it, or staging = \"ssh\""; exit 1
+else echo "$why: data go through this host"
 fi
 """
 
 
-def _endpoint() -> dict[str, str]:
-    """Return the object storage's address, where somebody has set one."""
-    if s3_config.layer("endpoint") == "default":
-        return {"DFH_ENDPOINT": ""}
-    return {"DFH_ENDPOINT": f"{'https' if s3_config['secure'] else 'http'}://{s3_config['endpoint']}"}
+def _endpoint(machine: Machine) -> dict[str, str]:
+    """Return the object storage's address as the machine sees it, where somebody has set one, and the profile's route."""
+    wanted = machine.staging == "s3" or machine.s3_endpoint or s3_config.layer("endpoint") != "default"
+    return {"DFH_ENDPOINT": endpoint_url(machine) if wanted else "", "DFH_STAGING": machine.staging}
 
 
 def _texts(frame: Frame) -> tuple[str, str]:

@@ -77,7 +77,9 @@ class S3Artifact(_Sliceable):
             return None
         from dflow_hpc.storage.local import LocalStore
 
-        return str(LocalStore(config["debug_workdir"], config["debug_artifact_dir"]).path_of(self.key))
+        store = LocalStore(config["debug_workdir"], config["debug_artifact_dir"])
+        store.bring(self.key)
+        return str(store.path_of(self.key))
 
     def location(self) -> Dict[str, Any]:
         """Return the fields of Argo's artifact that say where it is: ``{"s3": {"key": ...}}``."""

@@ -4,6 +4,8 @@ A key of a run (``<workflow>/...``, where ``<workdir>/<workflow>/workflow.json``
 any other key, such as an upload, below ``<workdir>/<artifact_dir>/``. An object is complete or absent: it is made in
 ``.incoming`` beside the keys and renamed. What a killed process leaves in there is never listed or read.
 
+An object may lie in S3, with a record of that here (``elsewhere.py``): it is brought when somebody reads its key.
+
 Not here: where nodes get their keys (the engine), what is inside an artifact (``op/catalog.py``).
 
 Trap: several leaves merge into one prefix at a time. Each file comes whole, the catalogue after the files that it
@@ -24,7 +26,7 @@ from typing import Iterator, List, Optional, Tuple, Union
 
 from dflow_hpc.config import config
 from dflow_hpc.errors import StorageError
-from dflow_hpc.storage import trees
+from dflow_hpc.storage import elsewhere, trees
 from dflow_hpc.storage.trees import Snapshot, changed, snapshot
 
 __all__ = ["LocalStore", "Snapshot", "changed", "snapshot"]
@@ -32,6 +34,7 @@ __all__ = ["LocalStore", "Snapshot", "changed", "snapshot"]
 _INCOMING = ".incoming"
 # A file object that was archived and *is* an archive by itself must not be unpacked once more when it is fetched.
 _WHOLE = ".whole"
+_OWN = (_INCOMING, _WHOLE, elsewhere.DIRECTORY)
 _HOW = {
     None: trees.CHEAPEST,
     "reflink": (trees.REFLINK, trees.COPY),
@@ -83,6 +86,35 @@ class LocalStore:
     def full_key(self, key: str) -> str:
         """Return the key: there are no prefixes here."""
         return key
+
+    def note(self, key: str, location: elsewhere.Location, objects: List[elsewhere.Stored], *, merge: bool) -> None:
+        """Note that an artifact lies in an object storage; see ``elsewhere.note``."""
+        base, rest = self._place(key)
+        with _explained(f"cannot note where {key!r} is"):
+            elsewhere.note(base, rest, location, objects, merge=merge)
+
+    def elsewhere(self, key: str) -> List[elsewhere.Part]:
+        """Return what of an object, or of a path in it, lies in an object storage only."""
+        return elsewhere.parts(*self._place(key))
+
+    def bring(self, key: str) -> None:
+        """See that nothing of an object lies elsewhere any more; reading it does that by itself.
+
+        Raises:
+            StorageError: It cannot be fetched.
+        """
+        base, rest = self._place(key)
+        if not rest or not os.path.isdir(os.path.join(base, elsewhere.DIRECTORY)):
+            return
+        top = key[: len(key.rstrip("/")) - len(rest)]
+        with _explained(f"cannot bring {key!r}"), self._incoming(base) as room:
+
+            def place(path: str, below: str, merge: bool) -> None:
+                trees.seal(path)
+                os.makedirs(os.path.dirname(os.path.join(base, below)), exist_ok=True)
+                self._install(path, top + below, "none" if merge else "tar", room)
+
+            elsewhere.bring(base, rest, place, room)
 
     def put(self, source: Union[str, Path], key: str, *, archive: str = "tar", move: bool = False) -> List[str]:
         """Store a file or a directory tree.
@@ -152,6 +184,7 @@ class LocalStore:
         how: Optional[str] = None,
         skip: Optional[str] = None,
         keep_existing: bool = False,
+        bring: bool = True,
     ) -> str:
         """Bring an object to ``target``.
 
@@ -165,6 +198,7 @@ class LocalStore:
                 is the cheapest for a reader who does not write.
             skip: An entry at its top that stays behind.
             keep_existing: Leave files alone that are already there.
+            bring: Fetch first what of it lies elsewhere.
 
         Returns:
             How its files came: ``reflink``, ``hardlink``, ``symlink`` or ``copy``.
@@ -177,6 +211,8 @@ class LocalStore:
             raise StorageError(f"cannot fetch {key!r} by {how!r}; known ways are {known} (setting debug_copy_method)")
         path = self._path(key)
         path = os.path.join(path, _checked(sub_path, "sub path")) if sub_path else path
+        if bring:
+            self.bring(f"{key}/{sub_path}" if sub_path else key)
         goal = os.fspath(target)
         with _explained(f"cannot fetch {key!r} to {goal}"):
             if not os.path.lexists(path):
@@ -201,13 +237,16 @@ class LocalStore:
 
     def exists(self, key: str) -> bool:
         """Say whether there is an object, or anything below the prefix, ``key``."""
-        return os.path.lexists(self._path(key))
+        if not os.path.lexists(self._path(key)) and any(part.sub_path for part in self.elsewhere(key)):
+            self.bring(key)  # only the archive knows what is in it
+        return os.path.lexists(self._path(key)) or bool(self.elsewhere(key))
 
     def list(self, prefix: str, recursive: bool = False) -> List[str]:
         """Return the keys below a prefix, sorted; directories end in ``/`` and are listed where not ``recursive``.
 
         A prefix that is a file is listed as itself.
         """
+        self.bring(prefix)
         root = self._path(prefix)
         name = prefix.rstrip("/")
         if not os.path.isdir(root):
@@ -236,6 +275,7 @@ class LocalStore:
             target: Key of the copy.
             skip: An entry at its top that stays behind.
         """
+        self.bring(source)
         base, _ = self._place(target)
         with _explained(f"cannot copy {source!r} to {target!r}"), self._incoming(base) as staging:
             path, staged = self._path(source), os.path.join(staging, "object")
@@ -251,6 +291,7 @@ class LocalStore:
         with _explained(f"cannot delete {key!r}"):
             trees.remove(self._path(key))
             self._mark(key, False)
+            elsewhere.forget(*self._place(key))
 
     @contextlib.contextmanager
     def staging(self, key: str) -> Iterator[str]:
@@ -289,7 +330,7 @@ class LocalStore:
 def _checked(name: str, what: str) -> str:
     """Return a key or sub path without a trailing slash; refuse one that leads elsewhere."""
     parts = name.rstrip("/").split("/")
-    bad = [part for part in parts if part in ("", ".", "..", _INCOMING, _WHOLE) or "\0" in part]
+    bad = [part for part in parts if part in ("", ".", "..", *_OWN) or "\0" in part]
     if bad:
         raise StorageError(
             f"the {what} {name!r} was asked for; it must be relative, without the parts {bad}. "
@@ -299,7 +340,7 @@ def _checked(name: str, what: str) -> str:
 
 
 def _visible(name: str) -> bool:
-    return name not in (_INCOMING, _WHOLE)
+    return name not in _OWN
 
 
 def _kind(path: str) -> Optional[str]:

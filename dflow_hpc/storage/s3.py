@@ -14,7 +14,8 @@ import contextlib
 import datetime
 import hashlib
 import os
-from typing import Any, Callable, Iterator, List, Optional, TypeVar
+import urllib.parse
+from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
 from dflow_hpc.config import s3_config
 from dflow_hpc.errors import StorageError
@@ -41,6 +42,7 @@ class MinioClient:
         secret_key: Its secret.
         secure: Use TLS.
         bucket_name: The bucket; it must exist.
+        region: The region that signatures name; None asks the server.
         attempts: How often a request is tried, when what failed is transient.
 
     Each argument that is None is taken from ``s3_config``.
@@ -54,6 +56,7 @@ class MinioClient:
         secure: Optional[bool] = None,
         bucket_name: Optional[str] = None,
         *,
+        region: Optional[str] = None,
         attempts: int = 5,
     ):
         from minio import Minio
@@ -63,12 +66,14 @@ class MinioClient:
 
         self._endpoint = setting(endpoint, "endpoint")
         self._bucket = setting(bucket_name, "bucket_name")
+        self._secure = bool(setting(secure, "secure"))
         self._attempts = attempts
         self._client = Minio(
             self._endpoint,
             access_key=setting(access_key, "access_key"),
             secret_key=setting(secret_key, "secret_key"),
-            secure=setting(secure, "secure"),
+            secure=self._secure,
+            region=region,
         )
 
     def __repr__(self) -> str:
@@ -171,6 +176,41 @@ class MinioClient:
         """Return the MD5 sum of an object; of one that went up in parts S3's ETag, which ends in ``-<parts>``."""
         found = self._call(f"look at {key!r}", lambda: self._client.stat_object(self._bucket, key))
         return str(found.etag)
+
+    def has(self, key: str) -> bool:
+        """Say whether there is an object of just this key."""
+        return key in self.list(key)
+
+    def region(self) -> str:
+        """Return the region that signatures name."""
+        query = urllib.parse.urlsplit(self.presigned_url("region")).query
+        return urllib.parse.parse_qs(query)["X-Amz-Credential"][0].split("/")[2]
+
+    def presigned_put(self, key: str, expires: datetime.timedelta) -> str:
+        """Return an address to which anyone can write the object for a while."""
+        return self._call(
+            f"sign an address of {key!r}",
+            lambda: self._client.presigned_put_object(self._bucket, key, expires=expires),
+        )
+
+    def presigned_post(self, prefix: str, expires: datetime.timedelta) -> Dict[str, str]:
+        """Return the fields of a form with which anyone can write objects below a prefix for a while.
+
+        The form goes to ``bucket_url``, with a field ``key`` and, last, ``file``.
+        """
+        from minio.datatypes import PostPolicy
+
+        now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017  (valid Python 3.8)
+        policy = PostPolicy(self._bucket, now + expires)
+        policy.add_starts_with_condition("$key", prefix)
+        return self._call(
+            f"sign a form for objects below {prefix!r}", lambda: dict(self._client.presigned_post_policy(policy))
+        )
+
+    @property
+    def bucket_url(self) -> str:
+        """The bucket's address."""
+        return f"{'https' if self._secure else 'http'}://{self._endpoint}/{self._bucket}"
 
     def presigned_url(self, key: str, expires: datetime.timedelta = datetime.timedelta(hours=1)) -> str:
         """Return an address with which anyone can read the object for a while."""

@@ -7,6 +7,7 @@
 #   revoke TOKEN   a job of this token that starts from now on does nothing
 #   forget TOKEN   its outcome is safe: clean.sh may remove it; its secrets go at once, if a killed job left them
 #   settle TOKEN   its job is gone: a marker without the sign of it (it was killed in between) gets the sign
+#   renew TOKEN    urls.TOKEN, in the tar, has addresses that are valid for longer; for as long as its job did not end
 #   await TOKEN    if it has ended, its marker and small outputs come along
 # Tokens that ended are in the frame "ended": their names, a line each, and a tar of what each listed in "pack".
 set -u
@@ -44,14 +45,21 @@ await() {
 
 # A later attempt may wait in the queue already, and needs its own.
 forget() {
-    for dfh_file in "${1%-*}"/attempt.*/env.sh; do
-        dfh_number=${dfh_file%/env.sh}
+    for dfh_file in "${1%-*}"/attempt.*/env.sh "${1%-*}"/attempt.*/urls; do
+        dfh_number=${dfh_file%/*}
         [ ! -e "$dfh_file" ] || [ "${dfh_number##*.}" -gt "${1##*-}" ] || rm -f "$dfh_file"
     done
 }
 
 settle() {
     [ -e ".done/$1" ] || [ -e ".old/$1" ] || [ ! -e "${1%-*}/attempt.${1##*-}/exit.json" ] || echo 1 >".done/$1"
+}
+
+# A job that ends just now removes its addresses after its marker is there.
+renew() {
+    directory=${1%-*}/attempt.${1##*-}
+    [ ! -e "$directory/urls" ] || mv "$in/urls.$1" "$directory/urls"
+    [ ! -e "$directory/exit.json" ] || rm -f "$directory/urls"
 }
 
 take_in
@@ -69,6 +77,7 @@ while read -r word name; do
         [ ! -e ".done/$name" ] || set -- "$@" ".done/$name"
         ;;
     settle) settle "$name" ;;
+    renew) renew "$name" ;;
     await) await "$name" ;;
     esac
 done <"$in/questions"

@@ -3,8 +3,8 @@
 A *program* is a dict. Of a command: ``words``, ``directory``, ``texts`` (files below the leaf's directory in which it
 is named, such as the script). Of a Python OP: ``record`` (with its ``bundle``). Of both: ``env``, ``result`` (stdout
 becomes the file ``result``), ``outputs`` (paths below the leaf's directory that come back), ``own`` (paths of inputs
-that it may write to), and, where the machine has a container runtime, ``image``; of a command then ``command`` and
-``args`` instead of ``words``, and ``mounts``.
+that it may write to), ``pulls`` and ``puts`` (what goes by URL, see ``urls.py``), and, where the machine has a
+container runtime, ``image``; of a command then ``command`` and ``args`` instead of ``words``, and ``mounts``.
 
 Pure functions, but for the reading of ``texts``.
 
@@ -25,7 +25,17 @@ from dflow_hpc.errors import SubmitError
 from dflow_hpc.executors import runtimes
 from dflow_hpc.executors.runtimes import Container, Runtime
 
-LEAF_FILES = ("leaf.sh", "env.sh", "setup", "record.json", "outputs.list", "inputs.list", "spec.json")
+LEAF_FILES = (
+    "leaf.sh",
+    "env.sh",
+    "setup",
+    "record.json",
+    "outputs.list",
+    "inputs.list",
+    "puts.list",
+    "urls",
+    "spec.json",
+)
 """Names in a leaf's directory there that are the protocol's own."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = "uid:gid there"

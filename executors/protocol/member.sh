@@ -30,14 +30,14 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
     }
     # It was killed between its marker and the sign of it; or somebody requeued what had ended: that is not run again.
     if [ -e exit.json ]; then
-        rm -f env.sh
+        rm -f env.sh urls
         [ -e "$root/.old/$token" ] || echo 1 >"$root/.done/$token"
         exit 0
     fi
-    rm -rf .main runtime pack trouble changed outputs workdir result log.txt log.tail
+    rm -rf .main runtime pack trouble changed pushed unsent outputs workdir result log.txt log.tail
 fi
 
-rc=0 stage=in signal=0 child='' interrupted=''
+rc=0 stage=in signal=0 child='' interrupted='' sent=true
 : >log.txt
 # forward SIGNAL NUMBER: USR2 is a warning that the program may use; any other means the end.
 forward() {
@@ -89,6 +89,7 @@ pack() {
         complete=false kilobytes=0
         set --
     fi
+    [ "$sent" = true ] || complete=false
     if [ -s result ]; then
         keep_end result 262144 result
         set -- "$@" result
@@ -99,11 +100,21 @@ pack() {
         [ ! -e log.tail ] || log=log.tail
         set -- "$@" "$log"
     fi
-    for file in termination-log changed; do
+    for file in termination-log changed pushed; do
         [ ! -s "$file" ] || set -- "$@" "$file"
     done
+    [ ! -s pushed ] || kilobytes=$((kilobytes + $(wc -c <pushed) / 1024))
     kilobytes=$((kilobytes + 1))
     { echo exit.json; [ $# -eq 0 ] || printf '%s\n' "$@"; } >pack
+}
+
+# total WORD   What ".bytes" counts of it.
+total() {
+    number=0
+    [ ! -e .bytes ] || while read -r word more; do
+        [ "$word" != "$1" ] || number=$((number + more))
+    done <.bytes
+    echo "$number"
 }
 
 text() { head -c 1000 trouble 2>/dev/null | tr '\n\t' '  ' | tr -d '"\\\000-\037'; }
@@ -115,17 +126,17 @@ publish() {
     memory
     said=''
     [ ! -s trouble ] || said=$(text)
-    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "log": %s, "text": "%s"}\n' \
+    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "sent": %s, "pulled": %s, "pushed": %s, "spared": %s, "log": %s, "text": "%s"}\n' \
         "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$(uname -n)" "$began" "$(date +%s)" "$peak" "$complete" \
-        "$((logged))" "$said" >exit.json.tmp || exit 1
+        "$sent" "$(total pulled)" "$(total pushed)" "$(total spared)" "$((logged))" "$said" >exit.json.tmp || exit 1
     sync exit.json.tmp 2>/dev/null || sync
     counts || {
-        rm -f env.sh
+        rm -f env.sh urls
         echo "dflow-hpc: $token does not count any more; its outcome is not published" >&2
         exit 0
     }
     # Secrets go when nothing can need them any more: a requeue that finds no marker does.
-    mv exit.json.tmp exit.json && rm -f env.sh && echo "$kilobytes" >"$root/.done/$token"
+    mv exit.json.tmp exit.json && rm -f env.sh urls && echo "$kilobytes" >"$root/.done/$token"
 }
 trap publish EXIT
 
@@ -167,6 +178,15 @@ if [ "$rc" -eq 0 ] && [ "$signal" -eq 0 ]; then
     [ ! -s .shared ] || sh "$bin/stage.sh" check
 elif [ "$signal" -ne 0 ]; then
     rc=$((128 + signal))
+fi
+# Outputs that do not get away now, such as those of a job that is ended, are stored later (fetch.sh): rc is what counts.
+if [ -s puts.list ] && [ -e .main ] && [ ! -s trouble ]; then
+    sent=false code=$rc
+    if [ "$signal" -eq 0 ]; then
+        attend sh "$bin/stage.sh" out
+        [ "$rc" -ne 0 ] || sent=true
+    fi
+    rc=$code
 fi
 if [ "$rc" -gt 128 ] && [ "$rc" -le 192 ] && [ "$signal" -eq 0 ]; then signal=$((rc - 128)); fi
 if [ -e runtime ] && [ ! -s trouble ] && [ "$signal" -eq 0 ]; then runtime_trouble; fi

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LARGE = 64 << 10
 """Bytes from which on a file is shared; below that the list of pieces would cost as much as the files."""
@@ -72,12 +73,24 @@ class Pieces:
 
     Args:
         own: Paths below the leaf's directory that the program may write to; what lies at or below them is copied.
+        pulls: What of the inputs lies in an object storage, as ``machines.py`` of the engine lists it.
     """
 
-    def __init__(self, own: Sequence[str] = ()):
+    def __init__(self, own: Sequence[str] = (), pulls: Sequence[Mapping[str, Any]] = ()):
         self._own = tuple(own)
         self._lines: list[str] = []
         self.found: list[Piece] = []
+        for pull in pulls:
+            self._pull(pull)
+
+    def _pull(self, pull: Mapping[str, Any]) -> None:
+        kind = {"tgz": "untar", "dir": "dir"}.get(pull["form"], "copy" if self._is_own(pull["path"]) else "link")
+        if pull.get("sub_path"):
+            self._lines.append(f"sub/-/-/{pull['sub_path']}\n")
+        self._lines.append(f"{kind}/{pull['sha256'] or '-'}/644/{pull['path']}\n")
+
+    def _is_own(self, below: str) -> bool:
+        return any(below == name or below.startswith(name + "/") for name in self._own)
 
     def take(self, below: str, path: str, found: os.stat_result) -> bool:
         """Take a file, unless it is too small for that.
@@ -91,8 +104,7 @@ class Pieces:
             return False
         piece = Piece(DIGESTS.of(path, found), bool(found.st_mode & 0o100), found.st_size, Path(path))
         mode = found.st_mode & 0o777 | 0o600
-        own = any(below == name or below.startswith(name + "/") for name in self._own)
-        self._lines.append(f"{'copy' if own else 'link'}/{piece.name}/{mode:o}/{below}\n")
+        self._lines.append(f"{'copy' if self._is_own(below) else 'link'}/{piece.name}/{mode:o}/{below}\n")
         self.found.append(piece)
         return True
 

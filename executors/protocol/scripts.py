@@ -83,6 +83,8 @@ class Questions:
     """Tokens whose job is gone."""
     wait_for: Sequence[str] = ()
     """Tokens whose marker is awaited."""
+    renew: Mapping[str, bytes] = field(default_factory=dict)
+    """Texts of ``urls`` by token."""
 
 
 @dataclass(frozen=True)
@@ -214,13 +216,30 @@ class Scripts:
         key, _, attempt = token.rpartition("-")
         place = f"leaves/{key}/attempt.{attempt}"
         if root is not None:
-            names = {*files, *("log.txt", "phase", "exit.json")}
-            cargo.tree(place, root, skip=names.__contains__, apart=pieces.take if pieces else lambda *_: False)
+            self.walk(root, pieces, cargo, place, files)
         if pieces is not None and (listed := pieces.listed()):
             cargo.text(f"{place}/inputs.list", listed)
         for name, data in files.items():
             cargo.text(f"{place}/{name}", data, 0o700 if name.startswith("root/") else 0o600)
         cargo.text(f"leaves/{key}/current", attempt + "\n")
+
+    @staticmethod
+    def walk(
+        root: Path,
+        pieces: Pieces | None,
+        cargo: Cargo | None = None,
+        place: str = "leaf",
+        files: Iterable[str] = (),
+    ) -> None:
+        """Go through what a leaf's directory here has for the machine; into a cargo, where there is one."""
+        names = {*files, "log.txt", "phase", "exit.json"}
+        apart = pieces.take if pieces is not None else lambda *_: False
+        (cargo or Cargo()).tree(place, root, skip=names.__contains__, apart=apart)
+
+    def add_file(self, cargo: Cargo, token: str, name: str, content: str | bytes) -> None:
+        """Pack one file more for a leaf."""
+        key, _, attempt = token.rpartition("-")
+        cargo.text(f"leaves/{key}/attempt.{attempt}/{name}", content)
 
     def add_code(self, cargo: Cargo, sha: str, code: Path) -> None:
         """Pack an extracted bundle for the cache."""
@@ -277,6 +296,7 @@ class Scripts:
             *(f"revoke {token}" for token in questions.revoke),
             *(f"forget {token}" for token in questions.forget),
             *(f"seal {batch}" for batch in questions.seal),
+            *(f"renew {token}" for token in questions.renew),
             *(f"run {name}" for name in questions.run),
             # Last: a job that the queue did not show any more has left its marker by now, if it ever will.
             *(f"settle {token}" for token in questions.settle),
@@ -285,6 +305,8 @@ class Scripts:
         cargo.text("questions", "".join(line + "\n" for line in lines))
         for name, command in questions.run.items():
             cargo.text(f"run.{name}", command)
+        for token, urls in questions.renew.items():
+            cargo.text(f"urls.{token}", urls)
         frames = self._call("ask", cargo.close())
         ended = next(frame for frame in frames if frame.name == "ended")
         return Reply(
@@ -294,14 +316,20 @@ class Scripts:
             outputs=ended.err,
         )
 
-    def fetch(self, tokens: Sequence[str]) -> bytes:
+    def fetch(self, tokens: Sequence[str], urls: Mapping[str, bytes] | None = None) -> bytes:
         """Return a tar of ``<key>/attempt.<n>/...`` with all outputs of leaves, large ones included.
+
+        Args:
+            tokens: Of the leaves.
+            urls: Texts of ``urls`` by token, where outputs must get to the object storage first.
 
         Raises:
             HostUnreachable: The answer is not whole.
         """
         cargo = Cargo()
         cargo.text("tokens", "".join(token + "\n" for token in tokens))
+        for token, text in (urls or {}).items():
+            cargo.text(f"urls.{token}", text)
         return _body(self._run("fetch", cargo.close()))
 
     def clean(self, days: int) -> dict[str, int]:

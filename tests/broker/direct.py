@@ -59,14 +59,14 @@ class DirectSite:
     def look_up(self, batches):
         raise AssertionError("every submission is answered")
 
-    def look(self, live, tokens, gone):
+    def look(self, live, parcels, gone):
         look = site.Look([], [])
         for batch, _ in live:
             for index, token in enumerate(batch.tokens):
                 if token in self.outcome:
                     record, root, parcel = self.outcome[token]
                     for part in [*parcel.spec["outputs"], "result", "log.txt", "termination-log"]:
-                        self._bring(root / part, tokens[token] / part)
+                        self._bring(root / part, parcels[token].root / part)
                     look.markers[token] = site.Marker(record, True)
                 elif self.fate:
                     failure, word = self.fate

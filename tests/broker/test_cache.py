@@ -47,7 +47,7 @@ class There:
         markers = {}
         until = time.monotonic() + 60
         while len(markers) < count and time.monotonic() < until:
-            waiting = {token: parcel.root for token, parcel in parcels.items() if token not in markers}
+            waiting = {token: parcel for token, parcel in parcels.items() if token not in markers}
             markers |= self.site.look([(batch, taken.id)], waiting, []).markers
         assert len(markers) == count
         return [marker.record for marker in markers.values()], [parcel.root for parcel in parcels.values()]

@@ -31,6 +31,7 @@ from dflow_hpc.engines.local.work.environment import expand, variables
 from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
 from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
 from dflow_hpc.engines.local.work.placement import Place
+from dflow_hpc.engines.local.work.staging import archive_of
 from dflow_hpc.engines.local.work.views import View
 from dflow_hpc.executors.broker import Broker
 from dflow_hpc.executors.failures import FailureClass
@@ -43,7 +44,9 @@ from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.runtimes import knows_entry_points
 from dflow_hpc.executors.site import Bytes, Marker, Parcel, Site
 from dflow_hpc.executors.transport import open_transport
+from dflow_hpc.executors.urls import full_key, location
 from dflow_hpc.manifest.view import annotations_of
+from dflow_hpc.storage.elsewhere import EMPTY, GZIP, Part, Stored
 
 _RESULT = "result"
 """File in the leaf's directory with a program's stdout, where that becomes ``outputs.result``."""
@@ -239,6 +242,8 @@ class MachineHost:
             program, real = self._pack_op(leaf)
         else:
             program, real = self._pack_command(leaf)
+        if self._machine.staging == "s3":
+            program["puts"] = _puts(leaf, real)
         parcel = Parcel(
             key=key_of(request.workflow_uid, request.retry_id or request.node_id),
             name=re.sub(r"[^A-Za-z0-9_-]", "-", spec["name"])[:40],
@@ -253,20 +258,22 @@ class MachineHost:
 
     def _pack_op(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
         record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
-        writable, own = record.get("writable") or [], []
+        inputs = _MachineInputs(leaf, self._machine.staging, record.get("writable") or [])
         for artifact in leaf.inputs.get("artifacts") or []:
             if artifact["name"] != staging.BUNDLE_INPUT:
-                own += self._stage(leaf, artifact, leafrun.op_path(leaf.root, artifact["path"]), writable)
+                inputs.stage(artifact, leafrun.op_path(leaf.root, artifact["path"]))
         given = variables(leaf, {"name": "main", "env": leaf.template.get("env")})
         program: dict[str, Any] = {
             "record": record,
             "env": {**self._environment(leaf), **given},
             "result": leaf.spec["result"],
             "outputs": ["outputs"],
-            "own": own,
+            **inputs.program(),
         }
         if self._contained:
             program["image"] = (leaf.template.get("script") or leaf.template["container"])["image"]
+        if self._machine.staging == "s3":
+            program["outputs"] = ["outputs/parameters", *_zips(leaf, lambda path: leafrun.op_path(leaf.root, path))]
         return program, lambda path: leafrun.op_path(leaf.root, path)
 
     def _pack_command(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
@@ -278,9 +285,9 @@ class MachineHost:
                 f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
             )
         view = View(leaf.root, leaf.settings["run_dir"], template, [], "it runs on a machine", self._contained)
-        own = []
+        inputs = _MachineInputs(leaf, self._machine.staging, [])
         for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
-            own += self._stage(leaf, artifact, view.own_path(artifact["path"]), [])
+            inputs.stage(artifact, view.own_path(artifact["path"]))
         container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
         log = f"{leaf.root}/termination-log"
         environment = {**self._environment(leaf), **variables(leaf, container)}
@@ -306,8 +313,8 @@ class MachineHost:
         program: dict[str, Any] = {
             "env": {name: view.translate(value, container, log) for name, value in environment.items()},
             "result": leaf.spec["result"],
-            "outputs": _outputs(leaf, view),
-            "own": own,
+            "outputs": _outputs(leaf, view, self._machine.staging),
+            **inputs.program(),
             "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if script else [],
         }
         directory = container.get("workingDir")
@@ -318,16 +325,6 @@ class MachineHost:
             directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
             program |= {"words": words(*command, *args), "directory": directory}
         return program, view.own_path
-
-    @staticmethod
-    def _stage(leaf: Leaf, artifact: dict[str, Any], target: str, writable: list[str]) -> list[str]:
-        """Bring an artifact into the leaf's directory here; return the paths of which the program gets a copy there.
-
-        Here nobody writes to it: links will do, and a file that is linked is hashed once for all leaves.
-        """
-        staging.Inputs(leaf.settings["store"], "hardlink", []).stage(artifact, target)
-        own = artifact["name"] in writable or artifact.get("mode") is not None
-        return [os.path.relpath(target, leaf.root)] if own else []
 
     def _mounts(self, view: View, container: dict[str, Any], log: str) -> list[tuple[str, str]]:
         found = view.mounts(container, log)
@@ -363,7 +360,8 @@ class MachineHost:
         text = staging.tail(f"{leaf.root}/termination-log", _LIMIT)
         record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
         prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
-        take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, packed.real, move=False)
+        elsewhere = _pushed(packed.parcel)
+        take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, packed.real, False, elsewhere)
         changed = staging.tail(f"{leaf.root}/changed", _LIMIT).splitlines()
         leafrun.conclude(leaf, record, outputs, take, staging.changed_there(changed, self._machine.name))
         return {**record, **_times(ended.marker)}
@@ -387,6 +385,107 @@ class MachineHost:
             FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
         }.get(failure, ("Error", f"{where}: {job.reason or job.word or failure.value}"))
         return {"phase": phase, "message": message, "failure": failure.value}
+
+
+class _MachineInputs:
+    """Stages a leaf's inputs for a machine: here, as far as they do not go there by URL.
+
+    Here nobody writes to them: links will do, and a file that is linked is hashed once for all leaves.
+
+    Args:
+        leaf: The leaf.
+        route: The machine's ``staging``.
+        writable: Names of artifacts that the program may write to.
+    """
+
+    def __init__(self, leaf: Leaf, route: str, writable: list[str]):
+        self._leaf = leaf
+        self._route = route
+        self._writable = writable
+        self._own: list[str] = []
+        self._pulls: list[dict[str, Any]] = []
+
+    def stage(self, artifact: dict[str, Any], target: str) -> None:
+        """Bring one artifact to ``target``, or see to it that the machine does.
+
+        Raises:
+            StagingError: It is not supplied, or cannot be brought.
+        """
+        mode = artifact.get("mode") is not None
+        if artifact["name"] in self._writable or mode:
+            self._own.append(os.path.relpath(target, self._leaf.root))
+        key = (artifact.get("s3") or {}).get("key")
+        if self._route == "s3" and key and not mode:
+            store = staging.open_store(self._leaf.settings["store"])
+            wanted = f"{key}/{artifact['subPath']}" if artifact.get("subPath") else key
+            pulls = _pulls(store.elsewhere(wanted), os.path.relpath(target, self._leaf.root), archive_of(artifact))
+            if pulls:
+                self._pulls += pulls
+                if not os.path.lexists(store.path_of(wanted)):
+                    return
+                store.get(wanted, target, archive="none", how="hardlink", bring=False)
+                return
+        staging.Inputs(self._leaf.settings["store"], "hardlink", []).stage(artifact, target)
+
+    def program(self) -> dict[str, Any]:
+        """Return what the program says of its inputs: ``own``, and what it pulls."""
+        return {"own": self._own, "pulls": self._pulls}
+
+
+def _pulls(parts: list[Part], target: str, archive: str) -> list[dict[str, Any]]:
+    """Return what a job pulls of an artifact; nothing where it cannot, and the artifact is brought here."""
+    here = location()
+    if any(part.location != here for part in parts):
+        return []  # another storage than the one of the settings: the machine may have no way to it
+    if archive != "none" and any(part.stored.form == GZIP and not part.path for part in parts):
+        return []  # it may be an archive by itself, which is then to be unpacked: the store knows how
+    return [
+        {
+            "form": part.stored.form,
+            "key": part.stored.key,
+            "sha256": part.stored.sha256 if part.stored.form != EMPTY else "",
+            "size": part.stored.size,
+            "location": part.location._asdict(),
+            "path": f"{target}/{part.path}" if part.path else target,
+            "sub_path": part.sub_path,
+        }
+        for part in parts
+    ]
+
+
+def _puts(leaf: Leaf, real: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Return what the job stores by itself: each declared artifact. A machine need not have zip."""
+    prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
+    return [
+        {
+            "name": artifact["name"],
+            "path": os.path.relpath(real(artifact["path"]), leaf.root),
+            "archive": archive_of(artifact),
+            "key": staging.output_key(leaf.template, prefix, artifact),
+        }
+        for artifact in (leaf.template.get("outputs") or {}).get("artifacts") or []
+        if archive_of(artifact) != "zip"
+    ]
+
+
+def _zips(leaf: Leaf, real: Callable[[str], str]) -> list[str]:
+    artifacts = (leaf.template.get("outputs") or {}).get("artifacts") or []
+    return [os.path.relpath(real(item["path"]), leaf.root) for item in artifacts if archive_of(item) == "zip"]
+
+
+def _pushed(parcel: Parcel) -> dict[str, list[Stored]]:
+    """Return what a job has stored of its artifacts, by their names; ``stage.sh`` says what stands in ``pushed``."""
+    found: dict[str, list[Stored]] = {}
+    path = parcel.root / "pushed"
+    puts = parcel.spec.get("puts", ())
+    for line in path.read_text("utf-8", "surrogateescape").split("\n") if puts and path.exists() else ():
+        if line:
+            number, form, size, sha256, below = line.split("/", 4)
+            put = puts[int(number)]
+            key = full_key(put["key"])
+            stored = Stored(form, int(size), sha256, f"{key}/{below}" if below else key, below)
+            found.setdefault(put["name"], []).append(stored)
+    return found
 
 
 class _Deadline:
@@ -416,11 +515,12 @@ class _Deadline:
             timer.cancel()
 
 
-def _outputs(leaf: Leaf, view: View) -> list[str]:
-    """Return what is to come back, relative to the leaf's directory."""
+def _outputs(leaf: Leaf, view: View, route: str) -> list[str]:
+    """Return what is to come back over the link, relative to the leaf's directory."""
     declared = leaf.template.get("outputs") or {}
     sources = [item.get("valueFrom") or {} for item in declared.get("parameters") or []]
-    paths = [item["path"] for item in [*sources, *(declared.get("artifacts") or [])] if item.get("path")]
+    artifacts = [item for item in declared.get("artifacts") or [] if route == "ssh" or archive_of(item) == "zip"]
+    paths = [item["path"] for item in [*sources, *artifacts] if item.get("path")]
     return sorted({os.path.relpath(view.own_path(path), leaf.root) for path in paths})
 
 

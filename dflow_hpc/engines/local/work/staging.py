@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.errors import DflowError
 
 if TYPE_CHECKING:
+    from dflow_hpc.storage.elsewhere import Location, Stored
     from dflow_hpc.storage.local import LocalStore, Snapshot
 
 RESULT_LIMIT = 256 << 10
@@ -87,6 +88,25 @@ def changed_there(paths: list[str], machine: str) -> str:
         f"inputs were changed in place: {', '.join(paths[:5])}. Such files are shared by all jobs on machine "
         f"{machine!r}; {_WRITABLE}"
     )
+
+
+def bring(store: dict[str, Any], artifacts: list[dict[str, Any]]) -> None:
+    """See that what a leaf reads lies in the store itself: a leaf has no way to an object storage.
+
+    Args:
+        store: Description of the store.
+        artifacts: The leaf's inputs.
+
+    Raises:
+        StagingError: One cannot be fetched.
+    """
+    for artifact in artifacts:
+        key = (artifact.get("s3") or {}).get("key")
+        if key:
+            try:
+                open_store(store).bring(key)
+            except DflowError as error:
+                raise StagingError("init", f"artifact {artifact['name']} failed to load: {error}") from error
 
 
 class Inputs:
@@ -191,6 +211,7 @@ class Outputs:
         prefix: Key below which artifacts lie that name none: ``<workflow>/<pod>``.
         real: Where a literal path of the template lies on this machine.
         move: Whether output artifacts may be moved away rather than cloned.
+        elsewhere: Artifacts, by name, that lie in the object storage of the settings already, and what makes them up.
     """
 
     def __init__(
@@ -200,11 +221,13 @@ class Outputs:
         prefix: str,
         real: Callable[[str], str],
         move: bool,
+        elsewhere: Mapping[str, list[Stored]] | None = None,
     ):
+        self._template = template
         self._declared = template.get("outputs") or {}
         self._volumes = _volume_paths(template)
-        location = ((template.get("archiveLocation") or {}).get("s3") or {}).get("key")
-        self._prefix = location or prefix
+        self._prefix = prefix
+        self._elsewhere = elsewhere or {}
         self._store = store
         self._real = real
         self._move = move
@@ -256,8 +279,12 @@ class Outputs:
             artifact = dict(declared)
             path = artifact["path"]
             source = self._real(path)
-            archive = next(iter(artifact.get("archive") or {}), "tar")
-            key = (artifact.get("s3") or {}).get("key") or f"{self._prefix}/{_file_name(artifact, archive)}"
+            archive = archive_of(artifact)
+            key = output_key(self._template, self._prefix, artifact)
+            if artifact["name"] in self._elsewhere:
+                store.note(key, _location_now(), self._elsewhere[artifact["name"]], merge=archive == "none")
+                saved.append(_at(artifact, key))
+                continue
             if not os.path.lexists(source):
                 if not artifact.get("optional"):
                     faults += self._missing(path, archive) + "; "
@@ -268,8 +295,7 @@ class Outputs:
             except DflowError as error:
                 faults += f"{error}; "
                 continue
-            artifact["s3"] = {**(artifact.get("s3") or {}), "key": key}
-            saved.append(artifact)
+            saved.append(_at(artifact, key))
         return saved, faults
 
     def _missing(self, path: str, archive: str) -> str:
@@ -279,6 +305,34 @@ class Outputs:
         if archive == "none":
             return f"{path} no such file or directory"
         return f"stat {posixpath.normpath(f'{_VOLUMES}/{path}')}: no such file or directory"
+
+
+def archive_of(artifact: dict[str, Any]) -> str:
+    """Return how an output artifact is archived: ``tar``, ``zip`` or ``none``."""
+    return next(iter(artifact.get("archive") or {}), "tar")
+
+
+def output_key(template: dict[str, Any], prefix: str, artifact: dict[str, Any]) -> str:
+    """Return the key under which an output artifact is stored.
+
+    Args:
+        template: The leaf's template.
+        prefix: Key below which artifacts lie that name none: ``<workflow>/<pod>``.
+        artifact: As the template declares it.
+    """
+    own = (artifact.get("s3") or {}).get("key")
+    place = ((template.get("archiveLocation") or {}).get("s3") or {}).get("key") or prefix
+    return own or f"{place}/{_file_name(artifact, archive_of(artifact))}"
+
+
+def _at(artifact: dict[str, Any], key: str) -> dict[str, Any]:
+    return {**artifact, "s3": {**(artifact.get("s3") or {}), "key": key}}
+
+
+def _location_now() -> Location:
+    from dflow_hpc.executors.urls import location
+
+    return location()
 
 
 def _volume_paths(template: dict[str, Any]) -> list[str]:
