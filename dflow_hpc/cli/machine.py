@@ -356,7 +356,7 @@ fi
 
 
 def _endpoint(machine: Machine) -> dict[str, str]:
-    """Return the object storage's address as the machine sees it, where somebody has set one, and the profile's route."""
+    """Return the object storage's address as the machine sees it, where one is set, and the profile's route."""
     wanted = machine.staging == "s3" or machine.s3_endpoint or s3_config.layer("endpoint") != "default"
     return {"DFH_ENDPOINT": endpoint_url(machine) if wanted else "", "DFH_STAGING": machine.staging}
 

@@ -34,7 +34,8 @@ def tree(root):
 
 @OP.function
 def make(n: int) -> {"packed": Artifact(Path), "loose": Artifact(Path, archive=None),
-                     "one": Artifact(Path, archive=None), "maybe": Artifact(Path, optional=True), "there": Artifact(Path, optional=True)}:
+                     "one": Artifact(Path, archive=None), "maybe": Artifact(Path, optional=True),
+                     "there": Artifact(Path, optional=True)}:
     Path("one file").write_bytes(b"abcdefghij" * 20000)
     return {"packed": tree(Path("packed")), "loose": tree(Path("loose")), "one": Path("one file"), "maybe": None,
             "there": Path("one file")}
