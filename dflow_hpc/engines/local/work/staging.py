@@ -90,25 +90,6 @@ def changed_there(paths: list[str], machine: str) -> str:
     )
 
 
-def bring(store: dict[str, Any], artifacts: list[dict[str, Any]]) -> None:
-    """See that what a leaf reads lies in the store itself: a leaf has no way to an object storage.
-
-    Args:
-        store: Description of the store.
-        artifacts: The leaf's inputs.
-
-    Raises:
-        StagingError: One cannot be fetched.
-    """
-    for artifact in artifacts:
-        key = (artifact.get("s3") or {}).get("key")
-        if key:
-            try:
-                open_store(store).bring(key)
-            except DflowError as error:
-                raise StagingError("init", f"artifact {artifact['name']} failed to load: {error}") from error
-
-
 class Inputs:
     """Stages input artifacts, and knows afterwards whether they were left as they were.
 

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local.work import leafrun, leftovers, placement, staging
+from dflow_hpc.engines.local.work import brought, leafrun, leftovers, placement
 from dflow_hpc.engines.local.work.progress import ProgressWatch
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.failures import FailureClass
@@ -268,11 +268,8 @@ class LocalLeafHost:
         if place.machine is not None:
             spec = json.loads(line.partition(b"\t")[2])
             return _as_outcome(await self._machine(place.machine).run(request, spec, place))
-        try:
-            await self._bring(request)
-        except staging.StagingError as error:
-            now = time.time()
-            return Outcome("Error", str(error), {}, FailureClass(error.failure), now, now, [])
+        if (failed := await brought.bring(request, self._settings["store"])) is not None:
+            return failed
         running = self._running[request.node_id] = _Running(request, root, line)
         if self._broken is not None:  # found out before this leaf came
             running.done.set_exception(self._broken)
@@ -293,13 +290,6 @@ class LocalLeafHost:
                 running.timer.cancel()
             self._running.pop(request.node_id, None)
             self._progress.forget(request.node_id)
-
-    async def _bring(self, request: LeafRequest) -> None:
-        """Fetch what machines have put into an object storage and this leaf reads: it has no way to it by itself."""
-        artifacts = [item for item in request.inputs.get("artifacts") or [] if (item.get("s3") or {}).get("key")]
-        store = self._settings["store"]
-        if any(staging.open_store(store).elsewhere(item["s3"]["key"]) for item in artifacts):
-            await asyncio.to_thread(staging.bring, store, artifacts)
 
     def _machine(self, machine: Machine) -> MachineHost:
         return self._all_machines().of(machine)
