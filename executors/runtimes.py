@@ -99,6 +99,11 @@ def termination_log(runtime: str) -> str:
     return TERMINATION_LOG if runtime in _OCI else _OTHER_LOG
 
 
+def there_options(runtime: str) -> tuple[str, ...]:
+    """Return the words that a runtime is given in a job: it uses the node's network, as the job does."""
+    return ("--network=host",) if runtime in _OCI else ()
+
+
 def knows_entry_points(runtime: str) -> bool:
     """Say whether a container without a command runs what its image says."""
     return runtime != "charliecloud"

@@ -17,7 +17,7 @@ Trap: an answer that did not come says nothing. ``submit`` may have submitted; o
 """
 
 from dflow_hpc.executors.protocol.cargo import Cargo, unpack
-from dflow_hpc.executors.protocol.leaves import LEAF_FILES, leaf_files
+from dflow_hpc.executors.protocol.leaves import LEAF_FILES, container_lines, leaf_files
 from dflow_hpc.executors.protocol.pieces import Pieces
 from dflow_hpc.executors.protocol.scripts import Frame, Home, NotThere, ProtocolError, Questions, Reply, Scripts
 
@@ -32,6 +32,7 @@ __all__ = [
     "Questions",
     "Reply",
     "Scripts",
+    "container_lines",
     "leaf_files",
     "unpack",
 ]

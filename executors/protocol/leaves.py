@@ -13,6 +13,7 @@ Trap: values of variables may be secret. They are in ``env.sh`` only, which the 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -74,7 +75,7 @@ def leaf_files(
     if runtime is not None and "image" in program:
         container = _container(program, moved, there, scripts, code or "", variables, runtime)
         variables = runtimes.client_variables(runtime.name, container)
-        lines += _contained(container, runtime, scripts)
+        lines += container_lines(container, runtime.name, scripts)
     else:
         lines = [". ./env.sh", *lines, *_on_host(program, moved, code)]
     if "record" not in program:
@@ -135,9 +136,17 @@ def _container(
     )
 
 
-def _contained(container: Container, runtime: Runtime, scripts: str) -> list[str]:
-    """Return the lines that run a container, or say why it cannot be: what goes wrong before the program is not its."""
-    name, image = runtimes.program_of(runtime.name), container.image
+def container_lines(container: Container, runtime: str, scripts: str) -> list[str]:
+    """Return the shell lines that run a container in the leaf's directory; the last one does not return.
+
+    What goes wrong before the program is not its failure: it is said in the files ``trouble`` and ``runtime``.
+
+    Args:
+        container: What to run.
+        runtime: One of ``RUNTIMES``.
+        scripts: Directory of the protocol's scripts there, absolute.
+    """
+    name, image = runtimes.program_of(runtime), container.image
     refusal = _refuse(
         f"there is no {name} on $(uname -n); load it in the setup lines of the machine's profile, or change its runtime"
     )
@@ -145,15 +154,16 @@ def _contained(container: Container, runtime: Runtime, scripts: str) -> list[str
     if image.startswith("/"):
         refusal = _refuse(f"there is no image {image} on $(uname -n); see images in the machine's profile")
         lines.append(f"[ -e {shlex.quote(image)} ] || {refusal}")
-    told = runtimes.trouble(runtime.name)
+    told = runtimes.trouble(runtime)
     facts = [" ".join(map(str, told.codes)), told.words, f"{name} could not run the image {image}"]
     lines += [f"printf '%s\\n' {' '.join(map(shlex.quote, facts))} >runtime", "mkdir -p root/tmp"]
-    words = runtimes.run_words(runtime.name, container)
+    options = (*runtimes.there_options(runtime), *container.options)
+    words = runtimes.run_words(runtime, dataclasses.replace(container, options=options))
     if words[0] == runtimes.MAKER:
         words[:1] = ["sh", f"{scripts}/{runtimes.MAKER}"]
     else:
         lines.append(". ./env.sh")
-    removal = runtimes.removal_words(runtime.name, container.name)
+    removal = runtimes.removal_words(runtime, container.name)
     if removal is not None:
         lines.append(f"{shlex.join(removal)} >/dev/null 2>&1")
     return [*lines, "exec " + " ".join('"$(id -u):$(id -g)"' if word is _USER else shlex.quote(word) for word in words)]

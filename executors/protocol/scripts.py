@@ -11,6 +11,7 @@ job that waits for a week still finds the scripts that it was made for.
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import threading
 import time
@@ -153,7 +154,10 @@ class Scripts:
         answer = self._transport.run(_INSTALL.format(root=shlex.quote(path), sha=sha), cargo.close())
         clock = (before + time.time()) / 2
         if answer.rc:
-            raise ProtocolError(f"the directory {self._root} was to be prepared there: {_words(answer)}")
+            words = _words(answer)
+            if tool := re.search(r"\b(tar|gzip|mkdir|mv)\b.*(not found|Cannot exec)", words, re.IGNORECASE):
+                raise ConfigError(_missing([tool[1]]))
+            raise ProtocolError(f"the directory {self._root} was to be prepared there: {words}")
         found: dict[str, list[str]] = {}
         for line in _body(answer).decode(errors="replace").splitlines():
             key, _, value = line.partition(" ")
@@ -161,10 +165,7 @@ class Scripts:
         root, free = found["root"][0], found["free"][0]
         missing = tuple(found.get("missing", ()))
         if missing:
-            raise ConfigError(
-                f"a machine needs coreutils, util-linux, tar and gzip; there is no {', '.join(missing)} on it. "
-                "Ask the site, or put a directory with them on the PATH that ssh gives to commands."
-            )
+            raise ConfigError(_missing(missing))
         return Home(
             root=root,
             ahead=int(found["clock"][0]) - clock,
@@ -362,6 +363,13 @@ class Scripts:
 
     def _call(self, script: str, stdin: bytes) -> list[Frame]:
         return _frames(_body(self._run(script, stdin)))
+
+
+def _missing(tools: Sequence[str]) -> str:
+    return (
+        f"a machine needs coreutils, util-linux, tar and gzip; there is no {', '.join(tools)} on it. "
+        "Ask the site, or put a directory with them on the PATH that ssh gives to commands."
+    )
 
 
 def _words(answer: Answer) -> str:

@@ -239,7 +239,7 @@ class MachineHost:
         Path(root, "inputs").mkdir()
         staging.stage_parameters(f"{root}/inputs/parameters", leaf.inputs.get("parameters") or [])
         if OP_ANNOTATION in annotations_of(leaf.template):
-            program, real = self._pack_op(leaf)
+            program, real = self._pack_op(leaf, request)
         else:
             program, real = self._pack_command(leaf)
         if self._machine.staging == "s3":
@@ -256,7 +256,7 @@ class MachineHost:
         )
         return _Packed(leaf, parcel, real)
 
-    def _pack_op(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
+    def _pack_op(self, leaf: Leaf, request: LeafRequest) -> tuple[dict[str, Any], Callable[[str], str]]:
         record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
         inputs = _MachineInputs(leaf, self._machine.staging, record.get("writable") or [])
         for artifact in leaf.inputs.get("artifacts") or []:
@@ -271,7 +271,7 @@ class MachineHost:
             **inputs.program(),
         }
         if self._contained:
-            program["image"] = (leaf.template.get("script") or leaf.template["container"])["image"]
+            program["image"] = request.template["script"]["image"]  # the spec is without
         if self._machine.staging == "s3":
             program["outputs"] = ["outputs/parameters", *_zips(leaf, lambda path: leafrun.op_path(leaf.root, path))]
         return program, lambda path: leafrun.op_path(leaf.root, path)
@@ -320,22 +320,22 @@ class MachineHost:
         directory = container.get("workingDir")
         if self._contained:
             program |= {"image": container["image"], "command": words(*command), "args": words(*args)}
-            program |= {"mounts": self._mounts(view, container, log), "directory": directory}
+            found = self._refuse_claims(view.mounts(container, log, inputs.arriving))
+            program |= {"mounts": found, "directory": directory}
         else:
             directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
             program |= {"words": words(*command, *args), "directory": directory}
         return program, view.own_path
 
-    def _mounts(self, view: View, container: dict[str, Any], log: str) -> list[tuple[str, str]]:
-        found = view.mounts(container, log)
-        for source, target in found:
+    def _refuse_claims(self, mounts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        for source, target in mounts:
             if source.startswith(f"{self._settings['run_dir']}/volumes/"):
                 raise staging.StagingError(
                     "init",
                     f"a claim is mounted at {target}; machine {self._machine.name!r} has no volume that steps share. "
                     "Hand the data over as artifacts, or mount a directory of the machine by hostPath",
                 )
-        return found
+        return mounts
 
     def _environment(self, leaf: Leaf) -> dict[str, str]:
         """Return Argo's variables, without what is only true on this host."""
@@ -404,6 +404,8 @@ class _MachineInputs:
         self._writable = writable
         self._own: list[str] = []
         self._pulls: list[dict[str, Any]] = []
+        self.arriving: set[str] = set()
+        """Where nothing lies here, and something will there."""
 
     def stage(self, artifact: dict[str, Any], target: str) -> None:
         """Bring one artifact to ``target``, or see to it that the machine does.
@@ -422,6 +424,7 @@ class _MachineInputs:
             if pulls:
                 self._pulls += pulls
                 if not os.path.lexists(store.path_of(wanted)):
+                    self.arriving.add(target)
                     return
                 store.get(wanted, target, archive="none", how="hardlink", bring=False)
                 return

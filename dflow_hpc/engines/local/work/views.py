@@ -19,6 +19,7 @@ import json
 import os
 import posixpath
 import re
+from collections.abc import Collection
 from typing import Any
 
 from dflow_hpc.engines.local.work import namespaces
@@ -128,7 +129,7 @@ class View:
         # Only where a path begins: not in /var/tmp, ~/tmp or ./tmp; and not in the middle of a name.
         return re.sub(rf"(?<![\w./~$}}-])(?:{pattern})(?![\w-])", lambda match: places[match[0]], text)
 
-    def mounts(self, container: dict[str, Any], log: str) -> list[tuple[str, str]]:
+    def mounts(self, container: dict[str, Any], log: str, arriving: Collection[str] = ()) -> list[tuple[str, str]]:
         """Return what a container of a runtime must see: pairs of a path here and one in it.
 
         Of an output its directory is mounted, because the output itself is not there yet.
@@ -136,6 +137,7 @@ class View:
         Args:
             container: Whose mounts.
             log: The file behind ``/dev/termination-log``; it is made.
+            arriving: What is not in the leaf's directory yet, and will be.
 
         Raises:
             StagingError: An output lies directly in ``/``, which cannot be mounted.
@@ -161,7 +163,7 @@ class View:
         return [
             (source, path)
             for path, source in sorted(found.items())
-            if os.path.lexists(source) or not source.startswith(self._base)
+            if os.path.lexists(source) or source in arriving or not source.startswith(self._base)
         ]
 
     def enter(self, container: dict[str, Any], log: str, mount_point: str) -> None:
