@@ -126,7 +126,10 @@ class Check:
         self._scripts.ask(Questions(forget=[token]))
         if marker["rc"] or marker["stage"] != "main":
             what = marker["text"] or f"it ended with {marker['rc']}"
-            raise Wrong(f"the job ran on {marker['host']}, and {what}:\n" + _indented(said))
+            raise Wrong(
+                f"the job ran on {marker['host']}, and {what}:\n{_indented(said)}\n    What jobs need comes from the "
+                "setup lines and the images of the profile."
+            )
         return f"a job ran on {marker['host']} and left its marker; {said}"
 
     def _submit(self, token: str) -> str:
@@ -261,7 +264,7 @@ tell() {
     3) lacking=$((lacking + 1)) ;;
     *) bad=$((bad + 1)) ;;
     esac
-    if [ -s trouble ]; then cat trouble; else echo "image $2: $(tail -n 5 "$3")"; fi
+    if [ -s trouble ]; then echo "$(cat trouble)"; else echo "image $2: $(tail -n 5 "$3")"; fi
     rm -f trouble runtime
 }
 finish() {

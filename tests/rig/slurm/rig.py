@@ -24,6 +24,7 @@ from processes import RigError, install, wait
 PACKAGES = (
     *("slurm-wlm", "slurmdbd", "munge", "mariadb-server", "openssh-server", "openssh-client", "util-linux", "procps"),
     "python3",  # for jobs that run Python; the tests may have another one
+    *("charliecloud", "podman", "runc", "busybox-static"),  # container runtimes, and what an image is made of
 )
 SECONDS_TO_START = 120  # 10 on an idle machine
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
