@@ -280,7 +280,9 @@ elif why=$(curl -sS -o /dev/null -m 20 "$DFH_ENDPOINT" 2>&1); then echo "it reac
 else why="it does not reach $DFH_ENDPOINT ($why)"
 fi
 if [ "$DFH_STAGING" = s3 ]
-then echo "$why: set s3_endpoint in the profile to the storage's address as nodes see it, or staging = \\"ssh\\""; exit 1
+then
+    echo "$why: set s3_endpoint in the profile to the storage's address as nodes see it, or staging = \\"ssh\\""
+    exit 1
 else echo "$why: data go through this host"
 fi
 """

@@ -175,6 +175,7 @@ export DFH_ROOT="$root" DFH_BIN="$bin" DFH_LEAF="$leaf" DFH_TOKEN="$token"
 if [ "$rc" -eq 0 ] && [ "$signal" -eq 0 ]; then
     # shellcheck disable=SC2086
     attend $shell ./leaf.sh
+    if [ -e runtime ] && [ ! -s trouble ] && [ "$signal" -eq 0 ]; then runtime_trouble; fi
     [ ! -s .shared ] || sh "$bin/stage.sh" check
 elif [ "$signal" -ne 0 ]; then
     rc=$((128 + signal))
@@ -189,7 +190,6 @@ if [ -s puts.list ] && [ -e .main ] && [ ! -s trouble ]; then
     rc=$code
 fi
 if [ "$rc" -gt 128 ] && [ "$rc" -le 192 ] && [ "$signal" -eq 0 ]; then signal=$((rc - 128)); fi
-if [ -e runtime ] && [ ! -s trouble ] && [ "$signal" -eq 0 ]; then runtime_trouble; fi
 if [ -e .main ] && [ ! -s trouble ]; then
     stage=main
 elif [ ! -s trouble ] && [ "$signal" -eq 0 ]; then
