@@ -25,18 +25,18 @@ from dflow_hpc.manifest.placing import HERE, Rule
 
 
 def rules_of(texts: Iterable[str]) -> list[Rule]:
-    """Return the rules of texts ``STEP=MACHINE``.
+    """Return the rules of texts ``STEP=MACHINE``; ``MACHINE`` alone is for all steps.
 
     Raises:
         ConfigError: One is no such text.
     """
     rules = []
     for text in texts:
-        steps, equals, machine = text.partition("=")
-        if not (steps.strip() and equals and machine.strip()):
+        steps, _, machine = (text if "=" in text else f"*={text}").partition("=")
+        if not (steps.strip() and machine.strip()):
             raise ConfigError(
                 f"steps were to be placed by {text!r}; that is written STEP=MACHINE, such as 'label*=cpu' or "
-                "'train=local'."
+                "'train=local', or MACHINE alone for all steps."
             )
         rules.append(Rule(steps.strip(), machine.strip()))
     return rules

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import json
 import sys
 import traceback
 import types
@@ -331,7 +330,7 @@ def _compile_again(run: RunDir, origin: Mapping[str, Any]) -> Compiled:
     capture = _Capture(run.name)
     hooks.register("engine", lambda _mode: capture)
     config["mode"] = "debug"
-    if _said_dflow(run):
+    if origin["compat"]:
         from dflow_hpc import compat
 
         compat.install(force=True)
@@ -343,11 +342,3 @@ def _compile_again(run: RunDir, origin: Mapping[str, Any]) -> Compiled:
             f"Keep the code that the run has: dflow-hpc retry --same-code {run.name}"
         )
     return capture.compiled
-
-
-def _said_dflow(run: RunDir) -> bool:
-    """Say whether ``dflow`` meant dflow_hpc when the program was run."""
-    try:
-        return bool(json.loads((run.code / "bundle.json").read_text(encoding="utf-8"))["compat"])
-    except FileNotFoundError:  # a program without Python OPs
-        return False

@@ -113,7 +113,7 @@ class _Builder:
             self._gathered.add_tree(directory, prefix)
         files: dict[str, Path | bytes] = {f"code/{name}": path for name, path in self._gathered.files.items()}
         files.update(self._generated)
-        compat = closure.uses_dflow and _compat_is_on()
+        compat = closure.uses_dflow and dflow_is_ours()
         files.update(_lib(compat, self._pickled))
         about = {"python": _PYTHON, "script": self._script, "package": self._package, "compat": compat}
         return _zip(files, about, self._gathered.all_notices())
@@ -299,7 +299,7 @@ def _shell() -> Any:
     return ipython.get_ipython() if ipython is not None else None
 
 
-def _compat_is_on() -> bool:
+def dflow_is_ours() -> bool:
     """Say whether ``import dflow`` means dflow_hpc in this process."""
     try:
         spec = importlib.util.find_spec("dflow")

@@ -313,12 +313,14 @@ class _Strict(paramiko.MissingHostKeyPolicy):
 
     def __init__(self, config: HostConfig):
         self._config = config
+        # A host that is named by its user is known to the command without a profile.
+        self._trust = f"dflow-hpc machine trust {config.alias if '@' in config.alias else 'NAME'}"
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Refuse."""
         raise UnknownHost(
             f"{_place(self._config)} showed the host key {fingerprint(key)} ({key.get_name()}), which is not known. "
-            "Compare it with what the site publishes, then run `dflow-hpc machine trust NAME` (or connect by ssh once)."
+            f"Compare it with what the site publishes, then run `{self._trust}` (or connect by ssh once)."
         )
 
     def changed(self, key: paramiko.PKey) -> UnknownHost:
@@ -326,8 +328,7 @@ class _Strict(paramiko.MissingHostKeyPolicy):
         return UnknownHost(
             f"{_place(self._config)} showed the host key {fingerprint(key)}, which is NOT the known one: the "
             "machine was set up anew, or somebody is in between. Ask the site; then remove the old key "
-            f"(`ssh-keygen -R '{self._config.key_name}'`, and from {own_known_hosts()}), and run "
-            "`dflow-hpc machine trust NAME`."
+            f"(`ssh-keygen -R '{self._config.key_name}'`, and from {own_known_hosts()}), and run `{self._trust}`."
         )
 
 

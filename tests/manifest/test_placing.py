@@ -117,7 +117,8 @@ def test_rules_of_files_and_of_the_setting(tmp_path):
     assert where(placing.placed(MANIFEST, machines, ["fit=own-1"], own=["own-1"]))["fit"] == "own-1"
     with pytest.raises(ConfigError, match=r"machine 'cpuu' was asked for; .*Did you mean 'cpu'\?"):
         placing.placed(MANIFEST, machines, ["train=cpuu"])
-    for text in ("train", "=cpu", "train="):
+    assert where(placing.placed(MANIFEST, machines, ["cpu"])).keys() == {"label", "train", "fit", "bye"}
+    for text in ("", "=cpu", "train="):
         with pytest.raises(ConfigError, match="that is written STEP=MACHINE"):
             placing.placed(MANIFEST, machines, [text])
     high.write_text("[place]\ntrain = 1")

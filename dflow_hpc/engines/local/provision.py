@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dflow_hpc.compile import Compiled
-from dflow_hpc.compile.bundle import diff, extract
+from dflow_hpc.compile.bundle import dflow_is_ours, diff, extract
 from dflow_hpc.compile.closure import is_installed
 from dflow_hpc.config import config
 from dflow_hpc.engines.local.rundir import RunDir, write_atomic
@@ -126,7 +126,8 @@ def _origin() -> dict[str, Any] | None:
     program = getattr(sys.modules["__main__"], "__file__", None)
     if program is None or not program.endswith(".py") or is_installed(Path(program)):
         return None
-    return {"program": str(Path(program).resolve()), "argv": sys.argv[1:], "directory": str(Path.cwd())}
+    place = {"program": str(Path(program).resolve()), "argv": sys.argv[1:], "directory": str(Path.cwd())}
+    return {**place, "compat": dflow_is_ours()}
 
 
 def outputs_by_key(steps: Sequence[Any]) -> dict[str, Any]:
