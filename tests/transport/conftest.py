@@ -33,11 +33,14 @@ class Server:
             self.port = probe.getsockname()[1]
         for name in ("host_key", "id", "wrong"):
             keygen(directory / name)
+        self.home = directory / "home"
+        self.home.mkdir()
         shutil.copy(directory / "id.pub", directory / "authorized_keys")
         (directory / "sshd_config").write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {directory}/host_key\nStrictModes no\nUsePAM no\n"
             f"AuthorizedKeysFile {directory}/authorized_keys\nPidFile none\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nAllowTcpForwarding yes\n"
+            f"SetEnv HOME={self.home}\n"
         )
         key = " ".join((directory / "host_key.pub").read_text().split()[:2])
         (directory / "known").write_text(f"[127.0.0.1]:{self.port} {key}\n")
