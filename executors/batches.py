@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import Job
 from dflow_hpc.executors.site import Batch, Parcel
 
@@ -36,18 +37,42 @@ def group(waiting: Sequence[Job], parcels: Mapping[str, Parcel], most: int, now:
     Args:
         waiting: Jobs in our own queue that may go now.
         parcels: What their leaves take along, by key.
-        most: Members of one array.
+        most: Jobs of one array.
         now: Seconds since the epoch.
     """
     shapes: dict[tuple[object, ...], list[Job]] = {}
     for job in waiting:
-        parcel = parcels[job.key]
-        shapes.setdefault((parcel.machine.name, parcel.name, parcel.resources), []).append(job)
-    return [
-        _batch(members[start : start + most], parcels, now)
-        for members in shapes.values()
-        for start in range(0, len(members), most)
-    ]
+        shapes.setdefault(shape(parcels[job.key]), []).append(job)
+    made = []
+    for members in shapes.values():
+        size = most * max(1, parcels[members[0].key].resources.pack)
+        made += [_batch(members[start : start + size], parcels, now) for start in range(0, len(members), size)]
+    return made
+
+
+def shape(parcel: Parcel) -> tuple[object, ...]:
+    """Return what leaves have in common that may go in one array, or in one job."""
+    return (parcel.machine.name, parcel.name, parcel.resources)
+
+
+def fault_of(batch: Batch, index: int, failure: FailureClass, unfinished: Collection[int]) -> FailureClass:
+    """Return why a leaf has no outcome, when what the scheduler says is said of the job that it shared.
+
+    Leaves of a pack run one after the other, so the first without an outcome is the one that ran when the job ended.
+    Those behind it never began. A limit of the job is a leaf's own fault only if that leaf had the job to itself.
+
+    Args:
+        batch: With which the leaf was sent.
+        index: Its place there.
+        failure: What the scheduler says of the job.
+        unfinished: Places of all leaves of the batch that have no outcome.
+    """
+    if failure not in (FailureClass.WALLTIME, FailureClass.OOM):
+        return failure
+    ran = min((other for other in batch.leaves(index // batch.pack) if other in unfinished), default=index)
+    if index != ran or (failure is FailureClass.WALLTIME and index % batch.pack):
+        return FailureClass.PREEMPTED
+    return failure
 
 
 def _batch(members: Sequence[Job], parcels: Mapping[str, Parcel], now: float) -> Batch:
@@ -64,6 +89,20 @@ def _batch(members: Sequence[Job], parcels: Mapping[str, Parcel], now: float) ->
         machine=first.machine.name,
         resources=first.resources,
     )
+
+
+def places(jobs: Iterable[Job]) -> dict[str, set[int]]:
+    """Return the places of jobs in their batches, by batch."""
+    found: dict[str, set[int]] = {}
+    for job in jobs:
+        found.setdefault(job.batch, set()).add(job.index)
+    return found
+
+
+def with_mates(batch: Batch, given: Collection[int], wanted: Collection[int]) -> list[int]:
+    """Return places of leaves that are to be cancelled, and the rest of their jobs where nobody wants the rest."""
+    jobs = {place // batch.pack for place in given} - {place // batch.pack for place in wanted}
+    return sorted({*given, *(place for job in jobs for place in batch.leaves(job))})
 
 
 class Rhythm:

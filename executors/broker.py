@@ -39,7 +39,7 @@ _THREADS = 5
 """One for each kind of question."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Waiter:
     done: asyncio.Future[q.Ended]
     on_running: Callable[[], None]

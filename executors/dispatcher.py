@@ -207,14 +207,18 @@ class Dispatcher:
 
     def _fitting(self) -> list[Job]:
         """Return those in our own queue that the limits of their profiles let go now."""
-        there = Counter(self.batches[job.batch].machine for job in self._jobs.values() if job.state in _AWAITED)
+        sent = [(self.batches[job.batch], job.index) for job in self._jobs.values() if job.state in _AWAITED]
+        there = Counter(batch.machine for batch, _ in {(batch, index // batch.pack) for batch, index in sent})
+        packed: Counter[tuple[object, ...]] = Counter()
         found = []
         for job in self._jobs.values():
             parcel = self._parcel(job) if job.state is State.NEW else None
             if parcel is not None:
-                most = parcel.machine.limits.max_jobs
-                if most is None or there[parcel.machine.name] < most:
-                    there[parcel.machine.name] += 1
+                most, shape = parcel.machine.limits.max_jobs, batches.shape(parcel)
+                begins = packed[shape] % max(1, parcel.resources.pack) == 0  # a job of its own, or one more in a pack
+                if most is None or not begins or there[parcel.machine.name] < most:
+                    there[parcel.machine.name] += begins
+                    packed[shape] += 1
                     found.append(job)
         return found
 
@@ -254,6 +258,10 @@ class Dispatcher:
                 members.setdefault(job.batch, []).append(job.index)
         tokens = tuple(self._cancels)
         self._cancels.clear()
+        alive = (job for job in self._jobs.values() if job.state in _AWAITED and not job.unwanted)
+        wanted = batches.places(alive)
+        for batch, places in members.items():
+            places[:] = batches.with_mates(self.batches[batch], places, wanted.get(batch, set()))
         items = tuple((self.batches[batch], self._ids[batch], tuple(sorted(found))) for batch, found in members.items())
         return Cancel(items, tokens) if items else None
 
@@ -355,12 +363,13 @@ class Dispatcher:
         if look.queue is not None:
             seen = {(sighting.batch, sighting.index): sighting for sighting in look.queue}
             past = {(sighting.batch, sighting.index): sighting for sighting in look.history or ()}
+            packs = batches.places(job for job in self._jobs.values() if job.state in _LIVE)
             for token in question.tokens:
                 job = self._jobs.get(token)
                 if job is not None and job.state in _LIVE and before.get(token) in _LIVE:
                     where = (job.batch, job.index)
                     answered = look.history is not None and token in question.gone
-                    self._sighted(job, seen.get(where), past.get(where), answered, question.at, now)
+                    self._sighted(job, seen.get(where), past.get(where), answered, question.at, now, packs)
             look.notices += self._stuck.notices(self._jobs.values(), now)
         self.events += [Notice(text) for text in look.notices]
         after = {token: job.state if (job := self._jobs.get(token)) else None for token in before}
@@ -384,7 +393,14 @@ class Dispatcher:
             self._tell(job, News.FETCHED, now)
 
     def _sighted(
-        self, job: Job, seen: Sighting | None, past: Sighting | None, history: bool, asked: float, now: float
+        self,
+        job: Job,
+        seen: Sighting | None,
+        past: Sighting | None,
+        history: bool,
+        asked: float,
+        now: float,
+        packs: Mapping[str, set[int]],
     ) -> None:
         if job.since > asked:
             return
@@ -404,7 +420,8 @@ class Dispatcher:
         elif last is not None and not last.ended:
             self._tell(job, News.STARTED if last.running else News.PENDING, now)
         elif last is not None and last.failure is not None:
-            self._tell(job, News.FINAL, now, last.failure, last.word)
+            failure = batches.fault_of(self.batches[job.batch], job.index, last.failure, packs.get(job.batch, ()))
+            self._tell(job, News.FINAL, now, failure, last.word)
         elif job.state is State.CANCELLING or self._is_overdue(job, history, asked):
             self._tell(job, News.OVERDUE, now, reason=without_trace(job, history, asked))
         else:

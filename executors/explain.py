@@ -131,7 +131,7 @@ def by_hand(machine: Machine, job: Job, batch: Batch | None) -> list[str]:
     root = (machine.root or ".dflow-hpc/machine").removeprefix("~/").rstrip("/")
     commands = []
     if job.id and batch is not None:
-        asked = job.id if len(batch.tokens) == 1 else schedulers.get(machine.scheduler).member(job.id, job.index)
+        asked = job.id if batch.jobs == 1 else schedulers.get(machine.scheduler).member(job.id, job.index // batch.pack)
         number, _, cluster = asked.partition(";")
         at = f" -M {cluster}" if cluster else ""
         commands += [text.format(id=shlex.quote(number), at=at) for text in _BY_HAND.get(machine.scheduler, ())]

@@ -166,7 +166,7 @@ _MOVED = 60.0
 """Seconds by which an estimated start must move to be worth a record."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Job:
     """One attempt of one leaf on a machine."""
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from dflow_hpc.executors.failures import FailureClass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LeafRequest:
     """One leaf to run, with nothing left to substitute."""
 

@@ -62,6 +62,8 @@ class Resources:
     """Further directives, as the scheduler writes them."""
     exclude: tuple[str, ...] = ()
     """Nodes that are not to be used; Slurm only."""
+    pack: int = 1
+    """Leaves of one step that run in one job, one after the other; time and memory are the job's."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dflow_hpc.executors.site import Batch, Parcel
 Record = dict[str, Any]
 
 
-@dataclass
+@dataclass(slots=True)
 class Leaf:
     """A leaf and its attempts."""
 

@@ -43,6 +43,7 @@ from dflow_hpc.executors.site import (
     Batch,
     Bounds,
     Bytes,
+    Folded,
     Look,
     Marker,
     NotBegun,
@@ -163,8 +164,9 @@ class RemoteSite:
             if load.wants(sha, self._scripts):
                 self._scripts.add_code(load.cargo, sha, parcel.code)
         there = self._scripts.leaf_directory(token)
+        spec = parcel.spec.unfolded() if isinstance(parcel.spec, Folded) else parcel.spec
         files = leaf_files(
-            parcel.spec,
+            spec,
             here=parcel.root,
             there=there,
             scripts=self._scripts.home().scripts,
@@ -172,7 +174,7 @@ class RemoteSite:
             setup=parcel.machine.setup,
             runtime=parcel.machine.containers,
         )
-        pieces = Pieces(parcel.spec.get("own", ()), parcel.spec.get("pulls", ()))
+        pieces = Pieces(spec.get("own", ()), spec.get("pulls", ()))
         self._scripts.add_leaf(load.cargo, token, files, parcel.root, pieces)
         route = self._route(parcel)
         if route is not None:
@@ -240,8 +242,8 @@ class RemoteSite:
             comment=batch.comment,
             directory=self._scripts.batch_directory(batch.id),
             resources=batch.resources,
-            body=self._scripts.body(batch.id),
-            members=len(batch.tokens),
+            body=self._scripts.body(batch.id, batch.pack),
+            members=batch.jobs,
         )
         return self._scheduler.script(job)
 
@@ -329,11 +331,8 @@ class RemoteSite:
     def _history(self, live: Sequence[tuple[Batch, str]], gone: set[str]) -> list[str]:
         ids = []
         for batch, taken in live:
-            members = [index for index, token in enumerate(batch.tokens) if token in gone]
-            if len(batch.tokens) == 1 or len(members) == len(batch.tokens):
-                ids += [taken] if members else []
-            else:
-                ids += [self._scheduler.member(taken, index) for index in members]
+            jobs = sorted({index // batch.pack for index, token in enumerate(batch.tokens) if token in gone})
+            ids += self._ids(batch, taken, jobs)
         since = min((batch.at for batch, _ in live), default=0.0)
         return self._scheduler.history(ids, since) if ids else []
 
@@ -358,8 +357,7 @@ class RemoteSite:
                 continue
             if not state.known:
                 look.notices.append(f"the scheduler calls job {state.id} {state.word!r}; it is taken as alive")
-            indices = range(len(batch.tokens)) if state.index is None else [state.index]
-            found += [_sighting(batch, index, state) for index in indices]
+            found += [_sighting(batch, index, state) for index in batch.leaves(state.index)]
         return found
 
     def fetch(self, parcels: Mapping[str, Parcel]) -> dict[str, str]:
@@ -396,15 +394,19 @@ class RemoteSite:
         ids, tokens = [], []
         for batch, taken, members in items:
             tokens += [batch.tokens[index] for index in members]
-            if len(members) == len(batch.tokens):
-                ids.append(taken)
-            else:
-                ids += [self._scheduler.member(taken, index) for index in members]
+            # A job of which other leaves are wanted goes on: what is revoked is left out, or not published.
+            ids += self._ids(batch, taken, [job for job in range(batch.jobs) if {*batch.leaves(job)} <= {*members}])
         commands = {f"cancel{number}": command for number, command in enumerate(self._scheduler.cancel(ids))}
         with _troubles():
             reply = self._scripts.ask(Questions(run=commands, revoke=tokens))
         for name in commands:
             _read(self._scheduler.read_cancel, reply.ran[name])
+
+    def _ids(self, batch: Batch, taken: str, jobs: Sequence[int]) -> list[str]:
+        """Return the scheduler's ids of some of a batch's jobs: of all of them, the one that it gave the batch."""
+        if len(jobs) == batch.jobs:
+            return [taken]
+        return [self._scheduler.member(taken, job) for job in jobs]
 
     def forget(self, tokens: Sequence[str]) -> None:
         """Note tokens whose outcome is safe here; the next round takes them along."""

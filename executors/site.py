@@ -10,8 +10,10 @@ answer could not say (the scheduler was silent) is None there, never an empty li
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +22,34 @@ from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.machine import Machine, Resources
 
 
-@dataclass(frozen=True)
+class Folded(Mapping[str, Any]):
+    """Plain data that waits, as compressed JSON: a thousand leaves wait for hours. It is unfolded by each look at it.
+
+    Args:
+        data: What JSON can say.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, data: Mapping[str, Any]):
+        self._packed = zlib.compress(json.dumps(data).encode(), 1)
+
+    def unfolded(self) -> dict[str, Any]:
+        """Return the data."""
+        found: dict[str, Any] = json.loads(zlib.decompress(self._packed))
+        return found
+
+    def __getitem__(self, name: str) -> Any:
+        return self.unfolded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.unfolded())
+
+    def __len__(self) -> int:
+        return len(self.unfolded())
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """What one leaf takes to the machine: ready, nothing left to substitute."""
 
@@ -59,6 +88,22 @@ class Batch:
     def name(self) -> str:
         """The job's name in the scheduler: the token of a single job, the batch's of an array; with the step's."""
         return f"{self.tokens[0] if len(self.tokens) == 1 else self.id}.{self.step}"
+
+    @property
+    def pack(self) -> int:
+        """How many of its leaves run in one job, one after the other; the last job may have fewer."""
+        return max(1, self.resources.pack)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it is: members of the array, where there are several."""
+        return -(-len(self.tokens) // self.pack)
+
+    def leaves(self, job: int | None) -> range:
+        """Return the places of the leaves of one of its jobs; None: of all."""
+        if job is None:
+            return range(len(self.tokens))
+        return range(job * self.pack, min((job + 1) * self.pack, len(self.tokens)))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ RESOURCE_NAMES = (
     "gpus",
     "memory",
     "nodes",
+    "pack",
     "qos",
     "queue",
     "tasks",
@@ -58,7 +59,8 @@ class MachineExecutor(Executor):
         password: For the login to that machine. It is kept as secrets are.
         notices: What of that profile has no effect, for the user.
         **resources: What the step asks for: ``cpus``, ``gpus``, ``memory`` ("4GB" a node), ``time`` ("30m"), ``nodes``,
-            ``tasks``, ``queue``, ``account``, ``qos``, ``extra`` (further directives).
+            ``tasks``, ``queue``, ``account``, ``qos``, ``extra`` (further directives), ``pack`` (so many
+            leaves of a loop run in one job, one after the other).
 
     Raises:
         ModelError: A resource's name is unknown.

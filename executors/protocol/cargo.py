@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import stat
 import tarfile
 from collections.abc import Callable
@@ -25,7 +26,7 @@ class Cargo:
         self._buffer = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._buffer, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._seen: dict[tuple[int, int], str] = {}
-        self._names = {"."}
+        self._directories: set[str] = set()
 
     def text(self, name: str, content: str | bytes, mode: int = 0o600) -> None:
         """Add a file with this content."""
@@ -118,14 +119,15 @@ class Cargo:
         self._seen[identity] = info.name
 
     def _add(self, info: tarfile.TarInfo, content: object = None) -> None:
-        for parent in reversed(PurePosixPath(info.name).parents):
-            if str(parent) not in self._names:
-                directory = tarfile.TarInfo(str(parent))
-                directory.type, directory.mode = tarfile.DIRTYPE, 0o700
-                self._tar.addfile(directory)
-                self._names.add(str(parent))
-        self._names.add(info.name)
+        if (parent := posixpath.dirname(info.name)) and parent not in self._directories:
+            directory = tarfile.TarInfo(parent)
+            directory.type, directory.mode = tarfile.DIRTYPE, 0o700
+            self._add(directory)
+        if info.isdir():
+            self._directories.add(info.name)
         self._tar.addfile(info, content)  # type: ignore[arg-type]
+        # It keeps each for a reader; a thousand leaves have ten thousand.
+        self._tar.members = []  # type: ignore[attr-defined]
 
     def close(self) -> bytes:
         """Return the tar. Its last member, ``complete``, proves on the other side that nothing is missing."""

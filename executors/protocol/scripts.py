@@ -182,11 +182,12 @@ class Scripts:
         with self._lock:
             return name in self._cached
 
-    def body(self, batch: str) -> str:
-        """Return the body of a batch's job script: each member runs its leaf."""
+    def body(self, batch: str, pack: int = 1) -> str:
+        """Return the body of a batch's job script: each member runs its leaf, or its pack of leaves."""
         home = self.home()
-        words = ["exec", "/bin/sh", f"{home.scripts}/member.sh", home.root, batch]
-        return " ".join(map(shlex.quote, words)) + ' "${DFH_INDEX:-0}"\n'
+        script = "member.sh" if pack == 1 else "pack.sh"
+        words = ["exec", "/bin/sh", f"{home.scripts}/{script}", home.root, batch]
+        return " ".join(map(shlex.quote, words)) + ' "${DFH_INDEX:-0}"' + f" {pack}" * (pack > 1) + "\n"
 
     def leaf_directory(self, token: str) -> str:
         """Return the absolute directory of an attempt there."""

@@ -28,3 +28,34 @@ def test_two_hundred_leaves_cost_one_login_and_few_commands(tmp_path, slurm_rig,
     logins, commands = map(int, re.search(r"machine cpu: (\d+) logins?, (\d+) commands", done.stdout).groups())
     assert logins == 1
     assert commands <= 20, done.stdout
+
+
+PACKED = """
+from dflow_hpc import *
+
+count = ShellOPTemplate("count", image="busybox", command=["sh"], script='''
+echo {{inputs.parameters.n}} >> $HOME/ledger
+sleep 25
+''')
+count.inputs.parameters["n"] = InputParameter()
+wf = Workflow("packed", id="packed-1")
+wf.add(Step("count", count, parameters={"n": "{{item}}"}, with_param=[0, 1, 2, 3], executor=MachineExecutor(
+    "cpu", time="1m", pack=4)))
+wf.submit()
+"""
+
+
+def test_a_pack_whose_time_is_over_goes_on_with_what_it_had_not_finished(tmp_path, slurm_rig):
+    cpu = slurm_rig["cpu"]
+    cpu.ok("rm -f ledger")
+    (tmp_path / "machines.toml").write_text(PROFILES.format(**vars(cpu)))
+    (tmp_path / "packed.py").write_text(PACKED)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "packed.py"], cwd=tmp_path, env=env, timeout=900, check=False, **pipes)
+    assert "packed-1: Succeeded" in done.stdout, done.stdout
+    assert "ended with PREEMPTED" in done.stdout
+    starts = cpu.ok("cat ledger").split()
+    assert starts[0] == "0"
+    assert starts.count("0") == 1  # it had finished
+    assert set(starts) == {"0", "1", "2", "3"}

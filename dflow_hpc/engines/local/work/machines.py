@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from dflow_hpc.executors.machine import Machine
 from dflow_hpc.executors.questions import Ended
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.runtimes import knows_entry_points
-from dflow_hpc.executors.site import Bytes, Marker, Parcel, Site
+from dflow_hpc.executors.site import Bytes, Folded, Marker, Parcel, Site
 from dflow_hpc.executors.transport import open_transport
 from dflow_hpc.executors.urls import full_key, location
 from dflow_hpc.manifest.view import annotations_of
@@ -54,14 +54,8 @@ _LIMIT = 4096
 _NOT_THERE = ("initContainers", "sidecars", "containerSet")
 
 
-@dataclass
-class _Packed:
-    """A leaf that is ready to go, and how to read what comes back."""
-
-    leaf: Leaf
-    parcel: Parcel
-    real: Callable[[str], str]
-    """Where a literal path of the template lies here."""
+_AT_ONCE = 8
+"""Leaves of one profile that are packed or taken back at once: a thousand of them must not all be spread out."""
 
 
 class Machines:
@@ -164,46 +158,48 @@ class MachineHost:
         self.broker = broker
         self._at_work: set[str] = set()
         """Keys of leaves that have a job now."""
+        self._busy = asyncio.Semaphore(_AT_ONCE)
 
-    async def run(self, request: LeafRequest, spec: dict[str, Any], place: Place) -> dict[str, Any]:
+    async def run(
+        self, request: LeafRequest, root: str, spec: Callable[[], dict[str, Any]], place: Place
+    ) -> dict[str, Any]:
         """Run one leaf to its end and return its record, which is written; see ``LeafHost``.
+
+        While it waits, all that is kept of it is the request and its folded parcel.
 
         Args:
             request: The leaf.
-            spec: Its spec, as the zygote gets it.
+            root: Its directory.
+            spec: Makes its spec, as the zygote gets it.
             place: Where it was placed.
         """
         try:
-            packed = await asyncio.to_thread(self._pack, request, spec, place)
+            async with self._busy:
+                parcel = await asyncio.to_thread(self._pack, request, spec, place)
         except staging.StagingError as error:
             now = time.time()
             record = {"phase": "Error", "message": str(error), "failure": error.failure, "started": now}
-            return self._write(request, spec["root"], {**record, "finished": now, "notices": []})
-        leaf, key = packed.leaf, packed.parcel.key
-        late = _Deadline(request, lambda: self.broker.drop(key))
-
-        def on_running() -> None:
-            leaf.started = time.time()
-            late.started()
-            request.on_running()
-
-        self._at_work.add(key)
+            return self._write(request, root, {**record, "finished": now, "notices": []})
+        late = _Deadline(request, self.broker, parcel.key)
+        notices: list[str] = []
+        self._at_work.add(parcel.key)
         try:
-            ended = await self.broker.run(packed.parcel, on_running, leaf.notices.append)
+            ended = await self.broker.run(parcel, late.on_running, notices.append)
         finally:
             late.cancel()
-            self._at_work.discard(key)
+            self._at_work.discard(parcel.key)
         if late.passed and ended.job.failure is FailureClass.CANCELLED:
             record = {"phase": "Failed", "message": leafrun.DEADLINE_TEXT, "failure": "WALLTIME"}
-            record = record if leaf.started else {**record, "message": "timeout"}
+            record = record if late.started else {**record, "message": "timeout"}
         else:
-            record = await asyncio.to_thread(self._record, packed, ended)
-        started = record.pop("started", None) or ended.job.started or leaf.started
-        record = {"started": started, "finished": time.time(), "notices": leaf.notices, **record}
+            async with self._busy:
+                record = await asyncio.to_thread(self._record, parcel, spec, notices, ended)
+        started = record.pop("started", None) or ended.job.started or late.started
+        record = {"started": started, "finished": time.time(), "notices": notices, **record}
         fault("machines.before-record")
-        self._write(request, leaf.root, record)
+        self._write(request, root, record)
         fault("machines.after-record")
-        self.broker.delivered(key)
+        self.broker.delivered(parcel.key)
         return record
 
     def at_work(self) -> int:
@@ -228,9 +224,9 @@ class MachineHost:
 
     # Going there
 
-    def _pack(self, request: LeafRequest, spec: dict[str, Any], place: Place) -> _Packed:
+    def _pack(self, request: LeafRequest, make: Callable[[], dict[str, Any]], place: Place) -> Parcel:
+        spec = make()
         leaf = Leaf(spec, self._settings)
-        leaf.started = 0.0
         root = leaf.root
         leafrun.make_directory(root)
         staging.write_file(f"{root}/name", spec["name"].encode())
@@ -238,25 +234,22 @@ class MachineHost:
         staging.write_file(f"{root}/phase", b"Running")
         Path(root, "inputs").mkdir()
         staging.stage_parameters(f"{root}/inputs/parameters", leaf.inputs.get("parameters") or [])
-        if OP_ANNOTATION in annotations_of(leaf.template):
-            program, real = self._pack_op(leaf, request)
-        else:
-            program, real = self._pack_command(leaf)
+        is_op = OP_ANNOTATION in annotations_of(leaf.template)
+        program = self._pack_op(leaf, request) if is_op else self._pack_command(leaf)
         if self._machine.staging == "s3":
-            program["puts"] = _puts(leaf, real)
-        parcel = Parcel(
+            program["puts"] = _puts(leaf, self._real(leaf))
+        return Parcel(
             key=key_of(request.workflow_uid, request.retry_id or request.node_id),
             name=re.sub(r"[^A-Za-z0-9_-]", "-", spec["name"])[:40],
             comment=f"{request.workflow_name}/{spec['name']}",
             resources=place.resources,
-            spec=program,
+            spec=Folded(program),
             root=Path(root),
-            code=self._code if "record" in program else None,
+            code=self._code if is_op else None,
             machine=self._machine,
         )
-        return _Packed(leaf, parcel, real)
 
-    def _pack_op(self, leaf: Leaf, request: LeafRequest) -> tuple[dict[str, Any], Callable[[str], str]]:
+    def _pack_op(self, leaf: Leaf, request: LeafRequest) -> dict[str, Any]:
         record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
         inputs = _MachineInputs(leaf, self._machine.staging, record.get("writable") or [])
         for artifact in leaf.inputs.get("artifacts") or []:
@@ -273,10 +266,10 @@ class MachineHost:
         if self._contained:
             program["image"] = request.template["script"]["image"]  # the spec is without
         if self._machine.staging == "s3":
-            program["outputs"] = ["outputs/parameters", *_zips(leaf, lambda path: leafrun.op_path(leaf.root, path))]
-        return program, lambda path: leafrun.op_path(leaf.root, path)
+            program["outputs"] = ["outputs/parameters", *_zips(leaf, self._real(leaf))]
+        return program
 
-    def _pack_command(self, leaf: Leaf) -> tuple[dict[str, Any], Callable[[str], str]]:
+    def _pack_command(self, leaf: Leaf) -> dict[str, Any]:
         template = leaf.template
         if kinds := [kind for kind in _NOT_THERE if template.get(kind)]:
             raise staging.StagingError(
@@ -284,7 +277,7 @@ class MachineHost:
                 f"the template {template.get('name')!r} is placed on machine {self._machine.name!r} and has "
                 f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
             )
-        view = View(leaf.root, leaf.settings["run_dir"], template, [], "it runs on a machine", self._contained)
+        view = self._view(leaf)
         inputs = _MachineInputs(leaf, self._machine.staging, [])
         for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
             inputs.stage(artifact, view.own_path(artifact["path"]))
@@ -325,7 +318,17 @@ class MachineHost:
         else:
             directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
             program |= {"words": words(*command, *args), "directory": directory}
-        return program, view.own_path
+        return program
+
+    def _real(self, leaf: Leaf) -> Callable[[str], str]:
+        """Return what says where a literal path of the template lies here."""
+        if OP_ANNOTATION in annotations_of(leaf.template):
+            return functools.partial(leafrun.op_path, leaf.root)
+        return self._view(leaf).own_path
+
+    def _view(self, leaf: Leaf) -> View:
+        """Return what the literal paths of a command's template mean."""
+        return View(leaf.root, leaf.settings["run_dir"], leaf.template, [], "it runs on a machine", self._contained)
 
     def _refuse_claims(self, mounts: list[tuple[str, str]]) -> list[tuple[str, str]]:
         for source, target in mounts:
@@ -344,10 +347,13 @@ class MachineHost:
 
     # Coming back
 
-    def _record(self, packed: _Packed, ended: Ended) -> dict[str, Any]:
+    def _record(
+        self, parcel: Parcel, make: Callable[[], dict[str, Any]], notices: list[str], ended: Ended
+    ) -> dict[str, Any]:
         if ended.job.failure is not None or ended.marker is None:
             return self._failure(ended)
-        leaf, marker = packed.leaf, ended.marker.record
+        leaf, marker = Leaf(make(), self._settings), ended.marker.record
+        leaf.notices = notices
         code = int(marker["rc"])
         if marker["stage"] != "main":
             container, failure = ("init", "STAGE_IN") if marker["stage"] == "in" else ("wait", "STAGE_OUT")
@@ -360,8 +366,8 @@ class MachineHost:
         text = staging.tail(f"{leaf.root}/termination-log", _LIMIT)
         record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
         prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
-        elsewhere = _pushed(packed.parcel)
-        take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, packed.real, False, elsewhere)
+        elsewhere = _pushed(parcel)
+        take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, self._real(leaf), False, elsewhere)
         changed = staging.tail(f"{leaf.root}/changed", _LIMIT).splitlines()
         leafrun.conclude(leaf, record, outputs, take, staging.changed_there(changed, self._machine.name))
         return {**record, **_times(ended.marker)}
@@ -492,26 +498,32 @@ def _pushed(parcel: Parcel) -> dict[str, list[Stored]]:
 
 
 class _Deadline:
-    """Calls once a leaf must have ended: at a moment, or so long after its real start."""
+    """Drops a leaf that must have ended: at a moment, or so long after its real start."""
 
-    def __init__(self, request: LeafRequest, call: Callable[[], None]):
+    __slots__ = ("_broker", "_key", "_request", "_timers", "passed", "started")
+
+    def __init__(self, request: LeafRequest, broker: Broker, key: str):
         self._request = request
-        self._call = call
-        self._timers: list[asyncio.TimerHandle] = []
+        self._broker = broker
+        self._key = key
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self.passed = False
+        self.started = 0.0
         if request.deadline is not None:
             self._in(request.deadline - time.time())
 
-    def started(self) -> None:
+    def on_running(self) -> None:
+        self.started = time.time()
         if self._request.timeout is not None:
             self._in(self._request.timeout)
+        self._request.on_running()
 
     def _in(self, delay: float) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(max(0.0, delay), self._pass))
+        self._timers += (asyncio.get_running_loop().call_later(max(0.0, delay), self._pass),)
 
     def _pass(self) -> None:
         self.passed = True
-        self._call()
+        self._broker.drop(self._key)
 
     def cancel(self) -> None:
         for timer in self._timers:

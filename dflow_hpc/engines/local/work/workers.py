@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -264,12 +265,12 @@ class LocalLeafHost:
             if place.machine is not None:
                 self._machine(place.machine).delivered(request)
             return recorded
-        line = _spec_line(request, root, place)
         if place.machine is not None:
-            spec = json.loads(line.partition(b"\t")[2])
-            return _as_outcome(await self._machine(place.machine).run(request, spec, place))
+            spec = functools.partial(_spec, request, root, place)
+            return _as_outcome(await self._machine(place.machine).run(request, str(root), spec, place))
         if (failed := await brought.bring(request, self._settings["store"])) is not None:
             return failed
+        line = _spec_line(request, root, place)
         running = self._running[request.node_id] = _Running(request, root, line)
         if self._broken is not None:  # found out before this leaf came
             running.done.set_exception(self._broken)
@@ -425,14 +426,17 @@ async def _until_done(done: asyncio.Future[int | None]) -> None:
 
 
 def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> bytes:
+    head = json.dumps(["run", request.node_id, str(root), place.slots])
+    return f"{head}\t{json.dumps(_spec(request, root, place))}\n".encode()
+
+
+def _spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[str, Any]:
     template = request.template
     if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
         env = (template.get("script") or {}).get("env")
         template = {key: value for key, value in template.items() if key not in ("script", "inputs")}
-        if env:
-            template["env"] = env
-    head = ["run", request.node_id, str(root), place.slots]
-    spec = {
+        template |= {"env": env} if env else {}
+    return {
         "id": request.node_id,
         "name": _short_name(request.node_name),
         "root": str(root),
@@ -446,7 +450,6 @@ def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> byte
         "timeout": request.timeout,
         "setup": place.setup,
     }
-    return f"{json.dumps(head)}\t{json.dumps(spec)}\n".encode()
 
 
 def _short_name(node_name: str) -> str:
