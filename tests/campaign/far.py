@@ -51,7 +51,7 @@ PROFILE = """
 scheduler = "slurm"
 host = "{cluster}"
 ssh_config = "{ssh_config}"
-root = "{root}/far"
+root = "{root}"
 [machine.{name}.resources]
 queue = "{cluster}"
 memory = "100MB"
@@ -84,11 +84,16 @@ def profiles(clusters, waits=QUICK):
             name=name,
             cluster=cluster,
             ssh_config=there.ssh_config,
-            root=there.small_root if name == "tight" else there.root,
+            root=root_of(name, there),
             extra='["--requeue"]' if name == "again" else "[]",
             waits=waits,
         )
     return text
+
+
+def root_of(name, cluster):
+    """Return the root of a profile, there."""
+    return f"{cluster.small_root if name == 'tight' else cluster.root}/far"
 
 
 def ledger_of(cluster):
@@ -267,7 +272,7 @@ class Run:
 
     def check(self, expected=None):
         """Look at all that must hold; return what is wrong."""
-        found = [*self.problems, *overlaps(self.lines()), *self._attempts(), *self._queue()]
+        found = [*self.problems, *overlaps(self.lines()), *self._attempts(), *self._submissions(), *self._queue()]
         if expected is not None:
             found += differences(expected, result(self.run))
         return found
@@ -303,6 +308,20 @@ class Run:
         pods = sum(node["type"] == "Pod" for node in nodes)
         if accepted != pods:
             yield f"{accepted} outcomes were accepted for {pods} leaves"
+
+    def _submissions(self):
+        """The scheduler took each attempt once: what its answers on the machines say."""
+        clusters = placed_on(self.clusters)
+        for name, known in self.journals().items():
+            cluster = clusters[name]
+            said = cluster.ok(f"cd {root_of(name, cluster)}/.batch && grep -H '^[0-9]' */submit.out || true")
+            accepted = dict(line.split("/submit.out:") for line in said.splitlines())
+            taken = Counter(
+                token for number, batch in known.batches.items() if number in accepted for token in batch.tokens
+            )
+            for token, times in taken.items():
+                if times > 1:
+                    yield f"{name}: {token} was taken by the scheduler {times} times"
 
     def _queue(self):
         """No job may be left."""

@@ -132,13 +132,15 @@ class Outage:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--kinds", nargs="+", choices=EXTRA, default=[*EXTRA])
     parser.add_argument("--keep", type=Path, help="work here and leave everything for inspection")
     options = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as temporary, slurm_clusters() as clusters:
         directory = options.keep or Path(temporary)
         for pair in ({"calm": "cpu", "answer": "gpu"}, {"begun": "cpu"}):
-            outages = [Outage(directory, clusters[name], kind, options.seconds) for kind, name in pair.items()]
+            chosen = {kind: clusters[name] for kind, name in pair.items() if kind in options.kinds}
+            outages = [Outage(directory, cluster, kind, options.seconds) for kind, cluster in chosen.items()]
             threads = [threading.Thread(target=outage.work) for outage in outages]
             for thread in threads:
                 thread.start()
