@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Plan:
         except FileNotFoundError:  # it was withdrawn, or another thread was quicker
             return
         for word in plan["do"].split():
-            getattr(self, word)(plan.get("cluster") or machine)
+            getattr(self, word)(plan.get("cluster") or plan.get("clusters", {}).get(machine))
 
     def kill(self, _machine):
         """Die at once."""
@@ -61,6 +62,10 @@ class Plan:
     def cut(self, cluster):
         """Cut all links."""
         run_ctl("cut", cluster)
+
+    def cut_soon(self, cluster):
+        """Cut all links while what is about to be asked is under way."""
+        threading.Thread(target=run_ctl, args=("cut", cluster)).start()
 
     def stop(self, cluster):
         """Make the machine unreachable."""

@@ -64,7 +64,9 @@ class Disturber:
         """Plan a fault, and wait until it happened."""
         plan, hit = self.run.plan, self.run.base / "hit.json"
         new = plan.with_suffix(".new")
-        new.write_text(far.dumps({"point": point, "skip": skip, "do": do, "at": time.time(), **more}))
+        new.write_text(
+            far.dumps({"point": point, "skip": skip, "do": do, "at": time.time(), "clusters": far.CLUSTER_OF, **more})
+        )
         new.rename(plan)
         self.run.revive()
         deadline = time.monotonic() + PATIENCE
@@ -97,6 +99,11 @@ class Disturber:
         return self._planned(
             rng.choice([*ASKED, "remote.submit.packed"]), rng.randrange(2), "cut", cluster=cluster.name
         )
+
+    def cut_during(self, rng, _cluster):
+        """The link breaks while a question is under way."""
+        point = rng.choice([point for point in ASKED if point.endswith("before")] + ["remote.submit.packed"])
+        return self._planned(point, rng.randrange(2), "cut_soon")
 
     def lost_and_killed(self, rng, _cluster):
         """The answer of a submission is lost, then the client dies while it looks it up."""
@@ -161,6 +168,15 @@ class Disturber:
     def controller_hangs(self, rng, cluster):
         return self._for_a_while(rng, cluster, [("pause", "slurmctld")], [("resume", "slurmctld")], (2, 6))
 
+    def node_hangs(self, rng, cluster):
+        """A node does not answer for a while; its jobs go on."""
+        node = rng.choice(cluster.nodes)
+        self.run.revive()
+        cluster.ctl("pause", "slurmd", host=node)
+        time.sleep(rng.uniform(2, 5))
+        cluster.ctl("resume", "slurmd", host=node)
+        return f"pause slurmd on {node}", True
+
     def slow(self, rng, cluster):
         return self._for_a_while(rng, cluster, [("slow", "1.5")], [("slow", "0")], (3, 6))
 
@@ -194,12 +210,14 @@ KINDS = {
     "question or answer lost": (12, Disturber.lost),
     "submission lost, then killed": (6, Disturber.lost_and_killed),
     "links cut at a named point": (10, Disturber.cut_there),
+    "links cut during a question": (10, Disturber.cut_during),
     "links cut and client killed": (8, Disturber.cut_and_killed),
     "script killed at a line": (40, Disturber.line),
     "links cut at any time": (4, Disturber.link),
     "sshd stopped": (4, Disturber.sshd),
     "slurmctld stopped": (4, Disturber.controller_stops),
     "slurmctld hangs": (3, Disturber.controller_hangs),
+    "slurmd hangs": (3, Disturber.node_hangs),
     "Slurm is slow": (3, Disturber.slow),
     "slurmdbd stopped": (2, Disturber.database),
     "records purged": (3, Disturber.purge),
