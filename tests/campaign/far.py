@@ -20,6 +20,7 @@ from kill import differences, result
 from dflow_hpc import PythonOPTemplate, Step, Workflow
 from dflow_hpc.compile import Compiled
 from dflow_hpc.compile.compiler import compile_workflow
+from dflow_hpc.config import config
 from dflow_hpc.engines.local import provision
 from dflow_hpc.engines.local.state import RunState
 from dflow_hpc.engines.local.work import placement
@@ -215,8 +216,7 @@ class Run:
         self.clusters = clusters
         base.mkdir(parents=True)
         (base / "machines.toml").write_text(profiles(clusters, waits))
-        found = placement.profiles(compiled.manifest, base)
-        self.machines = sorted(found)
+        compiled, found = placement.settle(compiled, base, config["place"])
         self.run = provision.new_run(base, compiled)
         placement.keep(self.run.path, found)
         self.client = None
@@ -283,9 +283,8 @@ class Run:
         return [line.split() for path in paths if path.exists() for line in path.read_text().splitlines()]
 
     def journals(self):
-        """Return what the journal of each machine says, by its name."""
-        files = {name: self.run.path / ".machines" / f"{name}.jsonl" for name in self.machines}
-        return {name: fold(Reader(file).read()) for name, file in files.items() if file.exists()}
+        """Return what the journal of each machine's account says, by its name."""
+        return {file.stem: fold(Reader(file).read()) for file in (self.run.path / ".machines").glob("*.jsonl")}
 
     def _attempts(self):
         """Each leaf was accepted as often as the tree has nodes of it; each further attempt has an excuse."""
@@ -311,11 +310,11 @@ class Run:
 
     def _submissions(self):
         """The scheduler took each attempt once: what its answers on the machines say."""
-        clusters = placed_on(self.clusters)
-        for name, known in self.journals().items():
-            cluster = clusters[name]
+        accepted = set()
+        for name, cluster in placed_on(self.clusters).items():
             said = cluster.ok(f"cd {root_of(name, cluster)}/.batch && grep -H '^[0-9]' */submit.out || true")
-            accepted = dict(line.split("/submit.out:") for line in said.splitlines())
+            accepted.update(line.partition("/")[0] for line in said.splitlines())
+        for name, known in self.journals().items():
             taken = Counter(
                 token for number, batch in known.batches.items() if number in accepted for token in batch.tokens
             )

@@ -79,7 +79,8 @@ class Plan:
 
 def machine_of(passing):
     """Return the machine's name of who passes a point; None where it is not known there."""
-    return getattr(getattr(passing, "_machine", None), "name", None) or getattr(passing, "name", None)
+    name = getattr(getattr(passing, "_machine", None), "name", None) or getattr(passing, "name", None)
+    return name and name.split(",")[0]  # a broker has the names of all profiles of its account
 
 
 if __name__ == "__main__":
