@@ -15,7 +15,9 @@ from dflow_hpc.executors.journal import Reader
 from dflow_hpc.executors.machine import Resources, Waits
 from dflow_hpc.executors.records import fold
 
-QUICK = Waits(quiet=0.0, longest=0.0, look_up=0.05, grace=0.1, throttled=0.05, unreachable=0.05, again=0.02, fast=0.02)
+QUICK = Waits(
+    quiet=0.0, longest=0.0, look_up=0.05, grace=0.1, why=0.2, throttled=0.05, unreachable=0.05, again=0.02, fast=0.02
+)
 
 
 class QuickSite:
@@ -137,6 +139,38 @@ def test_cancelling_the_task_cancels_the_job_and_waits_for_the_scheduler(tmp_pat
 
     within(scenario())
     assert machine.cancelled == {"k-1"}
+
+
+class Ending(QuickSite):
+    """A job that was told to end leaves a marker; ``said`` is what history says then."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def look(self, live, tokens, gone):
+        look = site.Look([], None)
+        for batch, _ in live:
+            look.markers[batch.tokens[0]] = site.Marker({"rc": 143, "signal": 15}, True)
+            if gone and self.said is not None:
+                look.history = [site.Sighting(batch.id, 0, False, True, "F", self.said[0])]
+        return look
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [((FailureClass.WALLTIME,), FailureClass.WALLTIME), ((None,), None), (None, None)],
+    ids=["a limit", "its own end", "silence"],
+)
+def test_why_a_job_was_told_to_end_the_scheduler_says(tmp_path, parcel, said, failure):
+    async def scenario():
+        broker = broker_on(Ending(said), tmp_path)
+        ended = await broker.run(parcel("k"), lambda: None)
+        await broker.close()
+        return ended
+
+    ended = within(scenario())
+    assert (ended.job.failure, ended.marker.record["rc"]) == (failure, 143)
 
 
 @pytest.mark.parametrize("clean", [True, False])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dflow_hpc.cli.main import main
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.machine import Limits, Machine
 from tests.broker.far import Far, soon
@@ -256,3 +257,15 @@ def test_a_member_that_pbs_runs_again_after_a_crash_goes_on_and_publishes_once(f
     ends = far.run(far.parcel("k0", UNTIL_GATE), far.parcel("k1", UNTIL_GATE), meanwhile=crash)
     assert [(end.job.token, end.marker.record["rc"]) for end in ends.values()] == [("k0-1", 0), ("k1-1", 0)]
     assert sorted(far.ledger()) == ["k0-1", "k1-1", "k1-1"]
+
+
+def test_a_profile_is_proved_down_to_a_job(far, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("machines.toml").write_text(f'[machine.far]\nscheduler = "pbs"\nroot = "{tmp_path}/there"\n')
+    code = main(["machine", "check", "far"])
+    text = capsys.readouterr().out
+    assert code == 0, text
+    assert "pbs 23.06.06, with accounting, arrays of up to 10000, ended jobs shown for 86400 s" in text
+    (far.pbs / "no-history").touch()
+    assert main(["machine", "check", "far"]) == 0
+    assert "pbs 23.06.06, without accounting" in capsys.readouterr().out
