@@ -51,9 +51,9 @@ class Disturber:
         self.clusters = clusters
         self.tickets = tickets
 
-    def inject(self, rng):
+    def inject(self, rng, kinds):
         """Choose a fault and inject it; return its kind, what it was, and whether it happened."""
-        kind = rng.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
+        kind = rng.choices(kinds, [KINDS[kind][0] for kind in kinds])[0]
         cluster = self.clusters[rng.choice(sorted(self.clusters))]
         words, happened = KINDS[kind][1](self, rng, cluster)
         return kind, words, happened
@@ -230,11 +230,12 @@ KINDS = {
 class Campaign:
     """Disturbs so many times, in as many runs as that takes."""
 
-    def __init__(self, directory, clusters, *, seed, points):
+    def __init__(self, directory, clusters, *, seed, points, kinds):
         self.directory = directory
         self.clusters = clusters
         self.seed = seed
         self.wanted = points
+        self.kinds = kinds
         self.drawn = 0
         self.points = Counter()
         self.missed = Counter()
@@ -269,7 +270,7 @@ class Campaign:
         begin, done = time.monotonic(), []
         while len(done) < FAULTS_A_RUN and self.points.total() < self.wanted and run.revive():
             self.drawn += 1
-            kind, words, happened = disturber.inject(random.Random(f"{self.seed}:{self.drawn}"))
+            kind, words, happened = disturber.inject(random.Random(f"{self.seed}:{self.drawn}"), self.kinds)
             (self.points if happened else self.missed)[kind] += 1
             if happened:
                 done.append((kind, words))
@@ -299,12 +300,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--only", default="", help="only the kinds of faults whose names contain this")
     parser.add_argument("--keep", type=Path, help="work here and leave everything for inspection")
     options = parser.parse_args()
+    kinds = [kind for kind in KINDS if options.only in kind]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary, slurm_clusters() as clusters:
-        campaign = Campaign(options.keep or Path(temporary), clusters, seed=options.seed, points=options.points)
+        directory = options.keep or Path(temporary)
+        campaign = Campaign(directory, clusters, seed=options.seed, points=options.points, kinds=kinds)
         good = campaign.work()
     print(campaign.table())
     print(f"seed {options.seed}, {campaign.points.total()} points: {len(campaign.problems)} problems")
