@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 SECONDS_TO_COME_UP = 1200  # packages included
 SECONDS_TO_BUILD = 7200  # Kubernetes and Argo, once a machine; a minute when they are there
 SECONDS_FOR_OTHERS = 1800
+HELD = "DFLOW_RIG_HELD"
+"""Variable that a session sets for a program to which it lends the clusters."""
 
 
 @dataclass
@@ -89,7 +91,8 @@ def _held(rig, seconds):
     room = Path(os.environ.get("DFLOW_RIG", "/var/lib/dflow-hpc-rig"))
     room.mkdir(parents=True, exist_ok=True)
     with (room / f"{rig}.session.lock").open("w") as lock:
-        _hold(lock)
+        if not os.environ.get(HELD):
+            _hold(lock)
         was_up = any(line.startswith("up") for line in run_ctl("status", rig=rig).splitlines())
         yield Path(run_ctl("up", rig=rig, timeout=seconds))
         if not was_up and not os.environ.get("DFLOW_RIG_KEEP"):
