@@ -64,6 +64,8 @@ class Resources:
     """Nodes that are not to be used; Slurm only."""
     pack: int = 1
     """Leaves of one step that run in one job, one after the other; time and memory are the job's."""
+    warn: str | None = None
+    """How long before the time limit the program gets USR2, as a Go duration: one that does not expect it is ended."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from dflow_hpc.executors.protocol import (
     unpack,
 )
 from dflow_hpc.executors.schedulers import JobScript, JobState, Phase, SchedulerSilent
+from dflow_hpc.executors.schedulers.texts import seconds
 from dflow_hpc.executors.site import (
     Batch,
     Bounds,
@@ -244,6 +245,7 @@ class RemoteSite:
             resources=batch.resources,
             body=self._scripts.body(batch.id, batch.pack),
             members=batch.jobs,
+            warn=seconds(batch.resources.warn) if batch.resources.warn else None,
         )
         return self._scheduler.script(job)
 

@@ -20,6 +20,7 @@ RESOURCES = "dflow-hpc/resources"
 RESOURCE_NAMES = (
     "account",
     "cpus",
+    "exclude",
     "extra",
     "gpus",
     "memory",
@@ -29,6 +30,7 @@ RESOURCE_NAMES = (
     "queue",
     "tasks",
     "time",
+    "warn",
 )
 """What a step may ask of a machine; each overrides the profile's ``resources``."""
 
@@ -59,8 +61,9 @@ class MachineExecutor(Executor):
         password: For the login to that machine. It is kept as secrets are.
         notices: What of that profile has no effect, for the user.
         **resources: What the step asks for: ``cpus``, ``gpus``, ``memory`` ("4GB" a node), ``time`` ("30m"), ``nodes``,
-            ``tasks``, ``queue``, ``account``, ``qos``, ``extra`` (further directives), ``pack`` (so many
-            leaves of a loop run in one job, one after the other).
+            ``tasks``, ``queue``, ``account``, ``qos``, ``extra`` (further directives), ``exclude`` (nodes), ``warn``
+            ("60s": USR2 so long before the time limit), ``pack`` (so many leaves of a loop run in one job, one after
+            the other).
 
     Raises:
         ModelError: A resource's name is unknown.

@@ -170,7 +170,9 @@ runtime_trouble() {
 mkdir -p workdir || exit
 shell='sh'
 if [ -e setup ] && command -v bash >/dev/null; then shell='bash -l'; fi  # "module" is a function of login shells
-export DFH_ROOT="$root" DFH_BIN="$bin" DFH_LEAF="$leaf" DFH_TOKEN="$token"
+# Shared by the attempts of a leaf: what one has saved, the next one finds.
+DFLOW_CHECKPOINT_DIR=$root/$key/checkpoint
+export DFLOW_CHECKPOINT_DIR DFH_ROOT="$root" DFH_BIN="$bin" DFH_LEAF="$leaf" DFH_TOKEN="$token"
 [ ! -s inputs.list ] || attend sh "$bin/stage.sh" in
 if [ "$rc" -eq 0 ] && [ "$signal" -eq 0 ]; then
     # shellcheck disable=SC2086

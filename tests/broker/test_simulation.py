@@ -43,8 +43,16 @@ class Client:
         for key in self.keys:
             if key in self.results:
                 self.dispatcher.delivered(key)
-            elif key not in self.cancelled:
+            elif key in self.cancelled or (key in self.dispatcher.leaves and self.world.chance(0.05)):
+                self.abandon(key)
+            else:
                 self.dispatcher.want(parcel(key), self.world.now)
+
+    def abandon(self, key):
+        """The run came to its end in another life, without this leaf: what its job left there must go."""
+        self.cancelled.add(key)
+        if key in self.dispatcher.leaves:
+            self.dispatcher.drop(key, self.world.now)
 
     def commit(self):
         self.disk += self.unwritten
@@ -142,6 +150,10 @@ def live_through(random, leaves, accounting, mute=False):
     assert not world.violations, world.violations
     missing = [key for key in client.keys if key not in client.results and key not in client.cancelled]
     assert not missing, (missing, open_states(client.dispatcher))
+    left = [key for key in client.dispatcher.open if key not in client.results]  # of those, the journal may know less
+    assert not left, open_states(client.dispatcher)
+    alive = {run.token.rpartition("-")[0] for run in world.ledger if run.alive(world.now) and not run.declared_dead}
+    assert not alive & client.cancelled, "cancelled, and it runs"
     return world, client
 
 

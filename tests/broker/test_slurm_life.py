@@ -48,6 +48,7 @@ queue = "gpu"
 extends = "cpu"
 [machine.short.resources]
 time = "1m"
+warn = "20s"
 [machine.short.retry]
 walltime = {{limit = 1}}
 [machine.impossible]
@@ -64,13 +65,15 @@ class Run:
     def __init__(self, path, rig):
         self.path = path
         self.cpu = rig["cpu"]
+        self.processes = []
         (path / "life.py").write_text(SCRIPT)
         (path / "machines.toml").write_text(PROFILES.format(ssh_config=self.cpu.ssh_config, root=self.cpu.root))
 
     def start(self, *words, **variables):
         env = {**os.environ, "XDG_STATE_HOME": str(self.path), **variables}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen([sys.executable, *words], cwd=self.path, env=env, **pipes)
+        self.processes.append(subprocess.Popen([sys.executable, *words], cwd=self.path, env=env, **pipes))
+        return self.processes[-1]
 
     def run(self, step, machines="cpu"):
         return self.start("life.py", STEP=step, MACHINES=machines).communicate(timeout=300)[0]
@@ -81,6 +84,13 @@ class Run:
     def explained(self, step="step-0"):
         [facts] = json.loads(self.command("explain", "life", step, "-o", "json"))
         return facts
+
+    def attempt(self):
+        """Return the last attempt of the first step; one without a state as long as there is none."""
+        if not list(self.path.glob("life/.machines/*.jsonl")):
+            return {"state": "", "word": ""}
+        job = self.explained()["job"]
+        return job["attempts"][-1] if job else {"state": "", "word": ""}
 
     def phase(self):
         return json.loads(self.command("get", "life", "-o", "json"))["status"]["phase"]
@@ -96,7 +106,11 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path, slurm_rig):
-    return Run(tmp_path, slurm_rig)
+    made = Run(tmp_path, slurm_rig)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()
 
 
 def test_memory_grows_after_a_kill_for_memory_and_one_login_serves_two_profiles(run):
@@ -107,3 +121,52 @@ def test_memory_grows_after_a_kill_for_memory_and_one_login_serves_two_profiles(
     attempts = run.explained("step-1")["job"]["attempts"]
     tried = [(attempt["resources"]["memory"], attempt["failure"]) for attempt in attempts]
     assert tried == [("50MB", "OOM"), ("150MB", "OOM"), ("450MB", None)]
+
+
+def test_a_job_that_waits_in_vain_is_told_of_and_stop_says_when_it_is_cancelled(run):
+    engine = run.start("life.py", STEP="true", MACHINES="impossible")
+    run.until(lambda: run.attempt()["word"])
+    facts, attempt = run.explained(), run.attempt()
+    assert (attempt["state"], attempt["word"]) == ("QUEUED", "PENDING (JobHeldUser)")
+    assert attempt["reason_means"].startswith("it is on hold: release it")
+    [look] = [command for command in facts["commands"] if "squeue" in command]
+    assert attempt["id"] in subprocess.run(look, shell=True, capture_output=True, text=True, check=True).stdout
+    time.sleep(5)  # until the reason has lasted for as long as the profile says
+    said = run.command("stop", "life")
+    assert "life: 1 job on impossible cancelled: the scheduler agrees" in said
+    told = engine.communicate(timeout=60)[0]
+    assert f"job {attempt['id']} waits: the scheduler has said PENDING (JobHeldUser)" in told
+    assert run.cpu.ok("squeue -h") == ""
+
+
+def test_a_killed_engine_leaves_no_job_behind_when_the_run_is_stopped(run):
+    engine = run.start("life.py", STEP="sleep 600")
+    run.until(lambda: run.attempt()["state"] == "RUNNING")
+    engine.kill()
+    said = run.command("terminate", "life")
+    assert "machine cpu: 1 job is cancelled; the scheduler agrees" in said
+    assert run.cpu.ok("squeue -h -t R,PD") == ""
+
+
+def test_logs_of_a_running_job_come_over_the_login_of_the_engine(run):
+    step = "echo begun; sleep 20; echo done"
+    engine = run.start("life.py", STEP=step)
+    run.until(lambda: run.attempt()["state"] == "RUNNING")
+    assert "begun\n" in run.command("logs", "life")
+    assert run.command("logs", "life", "-f").endswith("step-0: done\n")
+    assert "machine cpu: 1 login," in engine.communicate(timeout=60)[0]
+
+
+def test_a_program_that_is_warned_saves_its_state_and_the_next_attempt_goes_on(run):
+    step = """
+    mkdir -p $DFLOW_CHECKPOINT_DIR
+    if [ -e $DFLOW_CHECKPOINT_DIR/n ]; then echo resumed from $(cat $DFLOW_CHECKPOINT_DIR/n); exit; fi
+    trap 'echo $n >$DFLOW_CHECKPOINT_DIR/n' USR2
+    n=0
+    while :; do n=$((n + 1)); sleep 1; done
+    """
+    said = run.run(step, "short")
+    assert run.phase() == "Succeeded", said
+    assert "attempt 1 ended with WALLTIME" in said
+    assert "resumed from" in run.command("logs", "life")
+    assert [attempt["failure"] for attempt in run.explained()["job"]["attempts"]] == ["WALLTIME", None]
