@@ -151,6 +151,7 @@ def _from_pickle(path: Path, version: str) -> Any:
             f"{here}, which cannot read it. Put the OP into a file, or use an image with Python {version}."
         )
     try:
+        _import_cloudpickle(path.parent.parent / "lib")
         with _author_code(path.parent.parent / "code", path):
             op, values = pickle.loads(path.read_bytes())  # noqa: S301  (the author's own code)
     except (Exception, NotWhileLoading, SystemExit) as error:
@@ -158,6 +159,17 @@ def _from_pickle(path: Path, version: str) -> Any:
     for name, value in values.items():
         vars(sys.modules["__main__"]).setdefault(name, value)
     return op
+
+
+def _import_cloudpickle(lib: Path) -> None:
+    """Take the cloudpickle that wrote the OP: an older one that is installed here may not know its names."""
+    if not (lib / "cloudpickle").is_dir():
+        return
+    sys.path.insert(0, str(lib))
+    try:
+        importlib.import_module("cloudpickle")
+    finally:
+        sys.path.remove(str(lib))
 
 
 class _Main(types.ModuleType):

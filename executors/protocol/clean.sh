@@ -1,10 +1,11 @@
 #!/bin/sh
 # clean.sh ROOT DAYS   Remove what no live run needs: forgotten leaves at once, the rest after DAYS without a change.
-# Answers lines "KIND NUMBER". What has ended and was not yet fetched by anybody stays for DAYS, too.
+# Answers lines "KIND NUMBER", as common.sh frames an answer. What has ended and was not yet fetched by anybody stays for DAYS, too.
 set -u
 umask 077
 cd "$1" || exit 70
 days=$2
+echo "=dflow-hpc 1="
 
 leaves=0
 for file in .old/*; do
@@ -38,3 +39,4 @@ for key in [a-z2-7]*; do
     rm -rf "$key" && rm -f .done/"$key"-* && count=$((count + 1))
 done
 echo "abandoned $count"
+echo end

@@ -155,7 +155,9 @@ class Scripts:
         clock = (before + time.time()) / 2
         if answer.rc:
             words = _words(answer)
-            if tool := re.search(r"\b(tar|gzip|mkdir|mv)\b.*(not found|Cannot exec)", words, re.IGNORECASE):
+            if tool := re.search(
+                r"\b(tar|gzip|mkdir|mv): (?:command )?(?:not found|Cannot exec)", words, re.IGNORECASE
+            ):
                 raise ConfigError(_missing([tool[1]]))
             raise ProtocolError(f"the directory {self._root} was to be prepared there: {words}")
         found: dict[str, list[str]] = {}
@@ -344,7 +346,7 @@ class Scripts:
             How many were removed, by kind.
         """
         answer = self._run("clean", b"", str(days))
-        pairs = (line.split() for line in answer.out.decode().splitlines())
+        pairs = (line.split() for line in _body(answer).decode().splitlines())
         return {kind: int(number) for kind, number in pairs}
 
     def _run(self, script: str, stdin: bytes, *arguments: str) -> Answer:

@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 _LEFT_OUT = ("test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "config-*")
-_PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
 _NEEDED = ("bin", "dev", "etc", "lib64", "proc", "root", "run", "sys", "tmp", "usr/local/bin", "usr/local/lib")
 
 
 def pythons():
     """Return the Pythons (3.8 or later) that are installed beside each other here, by version: ``"3.8"``."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": Path(sys.base_prefix)}
-    for path in _PYENV.glob("versions/*/bin/python3"):
+    for path in PYENV.glob("versions/*/bin/python3"):
         version = re.match(r"3\.\d+", path.parents[1].name)
         if version and int(version[0][2:]) >= 8:
             found.setdefault(version[0], path.parents[1])
