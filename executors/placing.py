@@ -7,7 +7,7 @@
 The setting is a list of texts ``STEP=MACHINE``: ``dflow-hpc run --machine STEP=MACHINE``, or ``DFLOW_PLACE``. It counts
 more than the files, a higher file more than a lower one, a later line more than an earlier.
 
-Every engine passes a manifest through ``placed`` before it looks at it. Not here: what a rule does
+Every engine passes a workflow through ``settle`` before it looks at it. Not here: what a rule does
 (``manifest/placing.py``).
 
 Trap: files hold rules for many workflows, so one that matches nothing there is no mistake; one of the setting is.
@@ -15,13 +15,18 @@ Trap: files hold rules for many workflows, so one that matches nothing there is 
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from dflow_hpc.compile import Compiled
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Machines
+from dflow_hpc.executors.machine import Machine, Machines, machine_files, machine_from, step_resources
 from dflow_hpc.manifest import placing
-from dflow_hpc.manifest.placing import HERE, Rule
+from dflow_hpc.manifest.placing import HERE, Rule, wishes
 
 
 def rules_of(texts: Iterable[str]) -> list[Rule]:
@@ -40,6 +45,47 @@ def rules_of(texts: Iterable[str]) -> list[Rule]:
             )
         rules.append(Rule(steps.strip(), machine.strip()))
     return rules
+
+
+def settle(
+    compiled: Compiled, beside: Path | None = None, rules: Iterable[str] = ()
+) -> tuple[Compiled, dict[str, Machine]]:
+    """Place the steps of a workflow as rules say, and find the machines that it needs, before anything runs.
+
+    Args:
+        compiled: The workflow.
+        beside: The script's directory, where ``machines.toml`` is looked for before the current directory.
+        rules: The setting ``place``.
+
+    Returns:
+        The workflow that is to run, without what belongs to machines that it does not use any more; and its machines by
+        the names that it has for them.
+
+    Raises:
+        ConfigError: A machine is unknown, or a step's wishes are wrong.
+        ManifestError: A rule matches no step.
+    """
+    machines = Machines(machine_files(beside))
+    manifest = placed(compiled.manifest, machines, rules, own=compiled.machines)
+    found: dict[str, Machine] = {}
+    for template, name, wished in wishes(manifest):
+        own = compiled.machines.get(name)
+        found[name] = machines.wished(name) if own is None else machine_from(name, own, "the program")
+        step_resources(found[name].resources, json.loads(wished), f"template {template.get('name')!r}")
+    unused = compiled.machines.keys() - found.keys()
+    settled = dataclasses.replace(
+        compiled,
+        manifest=manifest,
+        machines={name: table for name, table in compiled.machines.items() if name in found},
+        secrets=tuple(secret for secret in compiled.secrets if secret.name not in unused),
+    )
+    return settled, found
+
+
+def script_directory() -> Path | None:
+    """Return where the running script lies; None in a notebook or a REPL."""
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    return script.parent if script.suffix == ".py" else None
 
 
 def placed(

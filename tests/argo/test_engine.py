@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_api import fake_cluster
 
 from dflow_hpc.compile import Bundle, Compiled
-from dflow_hpc.config import s3_config
+from dflow_hpc.config import config, s3_config
 from dflow_hpc.engines.argo import repository
 from dflow_hpc.engines.argo.engine import ArgoEngine
 from dflow_hpc.errors import ConfigError, EngineError
@@ -97,7 +97,9 @@ def test_a_foreign_secret_is_left_alone(engine, cluster):
     assert cluster.list(WORKFLOWS) == []
 
 
-def test_a_name_that_is_taken_and_a_placement_are_refused(engine):
+def test_a_name_that_is_taken_and_a_placement_are_refused(engine, tmp_path, monkeypatch):
+    (tmp_path / "machines.toml").write_text("[machine.gpu]")
+    monkeypatch.chdir(tmp_path)
     engine.submit(Compiled(manifest(generateName="x-")), id="mine")
     with pytest.raises(EngineError, match="has one of that name already"):
         engine.submit(Compiled(manifest()), id="mine")
@@ -105,6 +107,8 @@ def test_a_name_that_is_taken_and_a_placement_are_refused(engine):
     placed["spec"]["templates"][0]["metadata"] = {"annotations": {"dflow-hpc/machine": "gpu"}}
     with pytest.raises(EngineError, match=r"main \(on gpu\)"):
         engine.submit(Compiled(placed))
+    monkeypatch.setitem(config, "place", ["main=local"])
+    engine.submit(Compiled(placed), id="placed-here")
 
 
 def _set_phase(cluster, name, phase):

@@ -1,7 +1,6 @@
 """Leaves on a machine, from the engine's side: what they take along, what they give back, in Argo's words."""
 
 import asyncio
-import dataclasses
 import json
 
 import pytest
@@ -75,7 +74,7 @@ def far(tmp_path, monkeypatch):
     (code / "ops.py").write_text(OPS)
     (run_dir / "code" / "bundle.json").write_text(json.dumps({"files": {}, "python": "3.11", "script": "ops.py"}))
     profile = Machine("far", "slurm", host="h", setup=("true",), waits=QUICK)
-    placement.keep(run_dir, {"far": dataclasses.asdict(profile)})
+    placement.keep(run_dir, {"far": profile})
     site = DirectSite(tmp_path / "there")
     made = machines.Machines.__init__
     monkeypatch.setattr(machines.Machines, "__init__", lambda self, *given: made(self, *given, site=lambda _: site))

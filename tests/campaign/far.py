@@ -24,6 +24,7 @@ from dflow_hpc.config import config
 from dflow_hpc.engines.local import provision
 from dflow_hpc.engines.local.state import RunState
 from dflow_hpc.engines.local.work import placement
+from dflow_hpc.executors import placing
 from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.journal import Reader
 from dflow_hpc.executors.machine import Machines
@@ -216,7 +217,7 @@ class Run:
         self.clusters = clusters
         base.mkdir(parents=True)
         (base / "machines.toml").write_text(profiles(clusters, waits))
-        compiled, found = placement.settle(compiled, base, config["place"])
+        compiled, found = placing.settle(compiled, base, config["place"])
         self.run = provision.new_run(base, compiled)
         placement.keep(self.run.path, found)
         self.client = None

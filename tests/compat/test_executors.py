@@ -16,6 +16,7 @@ from dflow_hpc.compat.executors import (
 from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import CompileError, ConfigError
+from dflow_hpc.executors import placing
 from dflow_hpc.executors.machine import machine_from
 from dflow_hpc.manifest.placing import wish_of, wishes
 
@@ -194,24 +195,24 @@ def test_a_virtual_node_is_the_machine_that_says_so(tmp_path, monkeypatch, optio
     found = workflow.compile()
     [template] = [template for template in found.manifest["spec"]["templates"] if wish_of(template)[0]]
     with pytest.raises(ConfigError, match='no profile says via = "node"'):
-        placement.settle(found)
+        placing.settle(found)
     (tmp_path / "machines.toml").write_text('[machine.a]\n[machine.b]\nscheduler = "slurm"\nvia = "node"\n')
-    _, machines = placement.settle(found)
+    _, machines = placing.settle(found)
     placement.keep(tmp_path, machines)
     place = placement.Placements(1, tmp_path).of(template)
     assert (place.machine.name, place.resources.queue) == ("b", "cpu")
 
 
 def test_profiles_of_programs_stay_with_the_run_for_its_owner_alone(tmp_path):
-    found, machines = placement.settle(compiled(SlurmRemoteExecutor("h", header=HEADER)))
+    found, machines = placing.settle(compiled(SlurmRemoteExecutor("h", header=HEADER)))
     placement.keep(tmp_path, machines)
-    assert placement.kept(tmp_path).keys() == machines.keys()
+    assert placement.profiles(tmp_path) == machines
     assert (tmp_path / "machines.json").stat().st_mode & 0o077 == 0
     [(template, *_)] = wishes(found.manifest)
     place = placement.Placements(1, tmp_path).of(template)
     assert (place.machine.host, place.machine.setup) == ("root@h", ("module load vasp",))
     with pytest.raises(ConfigError, match="machine 'slurm-"):
-        placement.settle(Compiled(found.manifest))
+        placing.settle(Compiled(found.manifest))
 
 
 def test_container_executor_is_this_host_with_a_runtime():
@@ -227,3 +228,10 @@ def test_container_executor_is_this_host_with_a_runtime():
 def test_templates_without_an_image_get_one():
     template, *_ = only(compiled(RemoteExecutor("h"), ShellOPTemplate("say", script="echo")))
     assert template["script"]["image"] == config["util_image"]
+
+
+def test_what_belongs_to_a_machine_that_is_not_used_any_more_stays_behind():
+    given = compiled(SlurmRemoteExecutor("h", password="geheim"))
+    found, machines = placing.settle(given, rules=["say=local"])
+    assert (found.machines, found.secrets, machines) == ({}, (), {})
+    assert len(placing.settle(given)[0].secrets) == 1

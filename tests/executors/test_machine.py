@@ -6,6 +6,7 @@ from dflow_hpc.compile import Compiled
 from dflow_hpc.config import user_config_dir
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors import placing
 from dflow_hpc.executors.machine import Limits, Machines, Resources, Waits, machine_files, step_resources
 
 CPU = """
@@ -125,7 +126,7 @@ def placed(machine, resources="{}"):
 
 
 def profiles(manifest, beside=None):
-    return placement.settle(Compiled(manifest), beside)[1]
+    return placing.settle(Compiled(manifest), beside)[1]
 
 
 def test_a_profile_without_host_and_transport_is_this_host_and_others_are_machines(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.engines.local.work.workers import read_record
+from dflow_hpc.executors import placing
 from dflow_hpc.executors.failures import FailureClass
 
 
@@ -291,7 +292,7 @@ def machines(kit, monkeypatch, text):
     path.write_text(text)
     monkeypatch.setenv("DFLOW_MACHINES", str(path))
     template = {"metadata": {"annotations": {"dflow-hpc/machine": "here"}}}
-    placement.keep(kit.run_dir, placement.settle(Compiled({"spec": {"templates": [template]}}))[1])
+    placement.keep(kit.run_dir, placing.settle(Compiled({"spec": {"templates": [template]}}))[1])
 
 
 def test_setup_lines_of_a_machine_precede_the_op_and_the_command(kit, monkeypatch):

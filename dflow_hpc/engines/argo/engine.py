@@ -20,9 +20,11 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from dflow_hpc.compile import Compiled
+from dflow_hpc.config import config
 from dflow_hpc.engines.argo import publish, repository, status, steer
 from dflow_hpc.engines.argo.lower import lower
 from dflow_hpc.errors import EngineError
+from dflow_hpc.executors import placing
 from dflow_hpc.kube import PODS, WORKFLOWS, Cluster, Conflict, NotFound, connect
 from dflow_hpc.manifest.ids import pod_name
 from dflow_hpc.manifest.view import COMPLETED
@@ -115,6 +117,7 @@ class ArgoEngine:
                 "a workflow was to be submitted to Argo with steps to reuse; this version takes steps over in local "
                 "runs only. Submit it without reuse_step."
             )
+        compiled, _ = placing.settle(compiled, placing.script_directory(), config["place"])
         workflow = lower(compiled.manifest, id=id)
         name: str = workflow["metadata"]["name"]
         if compiled.bundle is not None:

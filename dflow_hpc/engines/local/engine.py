@@ -28,7 +28,9 @@ from dflow_hpc.engines.local.rundir import RunDir, step_key
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import EngineError
+from dflow_hpc.executors import placing
 from dflow_hpc.executors.journal import Reader, Record
+from dflow_hpc.executors.machine import Machine
 from dflow_hpc.manifest.view import COMPLETED
 
 _FOLLOW_INTERVAL = 0.2
@@ -116,7 +118,7 @@ class LocalEngine:
         if id is not None and (run := RunDir(_base().resolve() / id)).exists:
             self._take_up(run, compiled, detach)
             return run.name
-        compiled, machines = placement.settle(compiled, _script_directory(), config["place"])
+        compiled, machines = placing.settle(compiled, placing.script_directory(), config["place"])
         run = provision.new_run(_base(), compiled, id=id, reuse=reuse, resources=resources)
         placement.keep(run.path, machines)
         index.add(run)
@@ -131,15 +133,15 @@ class LocalEngine:
             self._say(f"{run.name}: process {holder.pid} works on it already; nothing to do")
             return
         if self._state(run).phase == "Succeeded":
-            settled, _ = placement.settle(compiled, _script_directory(), _rules(run))
+            settled, _ = placing.settle(compiled, placing.script_directory(), _rules(run))
             self._say(f"{run.name}: has succeeded already; nothing to do{_other_than(run, settled)}")
             return
         self._again(run, compiled, detach)
 
     def _again(self, run: RunDir, compiled: Compiled | None, detach: bool, only: Sequence[str] = ()) -> None:
-        machines: dict[str, Any] = {}
+        machines: dict[str, Machine] = {}
         if compiled is not None:
-            compiled, machines = placement.settle(compiled, _script_directory(), _rules(run))
+            compiled, machines = placing.settle(compiled, placing.script_directory(), _rules(run))
         kept, changed = provision.run_again(run, compiled, only)
         placement.keep(run.path, machines)
         self._say(f"{run.name}: goes on in {run.path}; {kept} finished steps are taken over")
@@ -212,7 +214,7 @@ class LocalEngine:
         metadata = {"generateName": old.name[:52] + "-", "labels": manifest["metadata"].get("labels") or {}}
         compiled = Compiled({**manifest, "metadata": {key: value for key, value in metadata.items() if value}})
         run = provision.new_run(old.path.parent, compiled, resources=old.resources(), code=old.code)
-        placement.keep(run.path, placement.kept(old.path))
+        placement.keep(run.path, placement.profiles(old.path))
         index.add(run)
         self._say(f"{run.name}: runs in {run.path}")
         self._go(run, detach)
@@ -435,12 +437,6 @@ def _rules(run: RunDir) -> list[str]:
     """Return the setting ``place`` for a run that goes on: as it is set now, else as it was when the run began."""
     rules: list[str] = config["place"] or run.settings().get("place") or []
     return rules
-
-
-def _script_directory() -> Path | None:
-    """Return where the running script lies; None in a notebook or a REPL."""
-    script = Path(sys.argv[0]) if sys.argv else Path()
-    return script.parent if script.suffix == ".py" else None
 
 
 def _leaves(nodes: dict[str, dict[str, Any]], step: str | None) -> list[dict[str, Any]]:

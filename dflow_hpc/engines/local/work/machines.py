@@ -386,7 +386,7 @@ class MachineHost:
                 f"OOMKilled (exit code 137): {where} took more memory than it asked for{grows}",
             ),
             FailureClass.WALLTIME: ("Failed", f"{leafrun.DEADLINE_TEXT}: {where} ran into its time limit{grows}"),
-            FailureClass.CONFIG: ("Error", f"the scheduler of machine {self._machine.name!r} refused it: {job.reason}"),
+            FailureClass.CONFIG: ("Error", f"machine {self._machine.name!r} refused it: {job.reason}"),
             FailureClass.STAGE_OUT: ("Error", f"wait: Error (exit code 64): {job.reason}"),
             FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
         }.get(failure, ("Error", f"{where}: {job.reason or job.word or failure.value}"))

@@ -10,26 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors import placing
 from dflow_hpc.executors.machine import (
     Limits,
     Machine,
-    Machines,
     Resources,
     Waits,
-    machine_files,
-    machine_from,
     resources_from,
     step_resources,
 )
-from dflow_hpc.manifest.placing import wish_of, wishes
+from dflow_hpc.manifest.placing import wish_of
 
 _FILE = "machines.json"
 
@@ -58,7 +53,7 @@ class Placements:
     def __init__(self, workers: int, run_dir: Path):
         self._workers = workers
         self._run_dir = run_dir
-        self._profiles: dict[str, Any] | None = None
+        self._profiles: dict[str, Machine] | None = None
         self._places: dict[tuple[str, str], Place] = {}
 
     def of(self, template: dict[str, Any]) -> Place:
@@ -76,13 +71,13 @@ class Placements:
 
     def _place(self, name: str, wished: str, template: dict[str, Any]) -> Place:
         if self._profiles is None:
-            self._profiles = kept(self._run_dir)
+            self._profiles = profiles(self._run_dir)
         if name not in self._profiles:
             raise ConfigError(
                 f"template {template.get('name')!r} is placed on machine {name!r}; the run was started without a "
                 f"profile of that name ({self._run_dir / _FILE}). Submit it anew."
             )
-        machine = _machine(self._profiles[name])
+        machine = self._profiles[name]
         resources = _resources(machine.resources, wished, template)
         if not _is_here(machine):
             return Place(machine=machine, resources=resources)
@@ -90,55 +85,23 @@ class Placements:
         return Place(wanted if self._workers <= 0 else min(wanted, self._workers), machine.setup)
 
 
-def settle(
-    compiled: Compiled, beside: Path | None = None, rules: Iterable[str] = ()
-) -> tuple[Compiled, dict[str, Any]]:
-    """Place the steps of a workflow as rules say, and find the profiles that its run needs, before anything runs.
-
-    Args:
-        compiled: The workflow.
-        beside: The script's directory, where ``machines.toml`` is looked for before the current directory.
-        rules: The setting ``place``; see ``executors/placing.py``.
-
-    Returns:
-        The workflow that is to run, and its machines by the names that it has for them, for ``keep``.
-
-    Raises:
-        ConfigError: A machine is unknown, or a step's wishes are wrong.
-        ManifestError: A rule matches no step.
-    """
-    machines = Machines(machine_files(beside))
-    manifest = placing.placed(compiled.manifest, machines, rules, own=compiled.machines)
-    found: dict[str, Any] = {}
-    for template, name, wished in wishes(manifest):
-        own = compiled.machines.get(name)
-        machine = machines.wished(name) if own is None else machine_from(name, own, "the program")
-        _resources(machine.resources, wished, template)
-        found[name] = dataclasses.asdict(machine)
-    return dataclasses.replace(compiled, manifest=manifest), found
-
-
-def keep(run_dir: Path, found: dict[str, Any]) -> None:
+def keep(run_dir: Path, found: Mapping[str, Machine]) -> None:
     """Leave profiles with a run, so that it can go on from anywhere as it began.
 
     Args:
         run_dir: The run's directory.
-        found: What ``settle`` returned.
+        found: By the names that the manifest has for them; see ``placing.settle``.
     """
     if found:
-        write_atomic(run_dir / _FILE, json.dumps(found), 0o600)  # setup lines may set variables that are secret
-
-
-def kept(run_dir: Path) -> dict[str, Any]:
-    """Return the profiles that ``keep`` left."""
-    path = run_dir / _FILE
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
+        text = json.dumps({name: dataclasses.asdict(machine) for name, machine in found.items()})
+        write_atomic(run_dir / _FILE, text, 0o600)  # setup lines may set variables that are secret
 
 
 def profiles(run_dir: Path) -> dict[str, Machine]:
     """Return the profiles of a run's machines by their names, as they were at the submission."""
-    return {name: _machine(data) for name, data in kept(run_dir).items()}
+    path = run_dir / _FILE
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: _machine(values) for name, values in found.items()}
 
 
 def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Resources:
