@@ -42,6 +42,8 @@ def _command(room, ports):
     names += ("filer.port", "filer.port.grpc")
     return [
         *(program, "server", "-s3", f"-s3.config={config}", f"-dir={room}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        # Services that nobody asked for have ports of their own, where another rig's may be.
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *("-master.volumeSizeLimitMB=64", "-volume.max=50", "-master.telemetry=false"),
         *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
     ]
