@@ -11,6 +11,7 @@ does not take a session, ``ssh`` logs in by itself unless that is made impossibl
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import selectors
 import subprocess
@@ -99,7 +100,7 @@ class OpenSSHTransport:
                 raise HostUnreachable(f"the link to {self._host} was closed")
             if not self._own:
                 config = host_config(self._host, self._ssh_config, self._ssh_options)
-                self._own = self._words(config, _control_path())
+                self._own = self._words(config, _control_path(config))
                 self._users = self._words(config, config.control_path) if config.control_path else []
             for words in (self._users, self._own):
                 if words and self._call(words, "-O", "check").returncode == 0:
@@ -241,14 +242,16 @@ def _give_up(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _control_path() -> str:
+def _control_path(config: HostConfig) -> str:
     # Not in the home: it may be too long for a socket's name, or on a file system without sockets.
     directory = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"dflow-hpc-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ConfigError(f"sockets of ssh would lie in {directory}, which belongs to others. Set XDG_RUNTIME_DIR.")
-    return f"{directory}/%C"
+    # Not "%C": newer ones hash the jump host, too, which "ProxyCommand=false" would take away.
+    told = [config.alias, config.hostname, config.user, config.port, *config.jumps, *config.identity_files]
+    return f"{directory}/{hashlib.sha256(chr(0).join(map(str, told)).encode()).hexdigest()[:32]}"
 
 
 def _trouble(host: str, text: str) -> ExecutorError:

@@ -418,3 +418,15 @@ def test_a_server_that_is_down_or_forgets(cluster):
     with pytest.raises(SchedulerSilent):
         PBS.read_cancel(*cluster.run(PBS.cancel([number])[0]))
     assert isinstance(PBS.submitted(*cluster.run(PBS.submit("job.sh"), cwd=cluster.home / "work dir")), Unclear)
+
+
+def test_a_live_job_is_found_where_no_history_is_kept(cluster):
+    """There ``qselect -x`` and ``qstat -x`` end well and show nothing: a lost answer must not lead to a second job."""
+    number = submit(cluster, body="exec sleep 60")
+    Path(cluster.env["FAKE_PBS"], "no-history").touch()
+    assert history(cluster, number)[number].phase is not Phase.ENDED
+    (command,) = PBS.lookup(JOB.name, 0, Resources())
+    assert [state.id for state in PBS.read_lookup(JOB.name, [cluster.run(command)])] == [number]
+    PBS.read_cancel(*cluster.run(PBS.cancel([number])[0]))
+    until_gone(cluster)
+    assert history(cluster, number) == {}
