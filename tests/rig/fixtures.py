@@ -153,7 +153,6 @@ class Kube:
     """An administrator's."""
     server: str
     namespace: str
-    argo_server: str
     s3: dict
     """What ``s3_config`` needs to reach the artifact repository from here."""
     kubectl_program: str

@@ -1,12 +1,11 @@
 """Builds, with the ordinary Go client from public Go modules, the programs that the Kubernetes rig runs.
 
-Kubernetes' apiserver, controller-manager, scheduler, kubelet and kubectl; etcd; Argo's controller, server and argoexec.
+Kubernetes' apiserver, controller-manager, scheduler, kubelet and kubectl; etcd; Argo's controller and argoexec.
 Two idle cores need about 12 minutes for all of it, once a machine and version; with Go's cache warm about 3.
 
 Three things that a plain ``go install`` cannot do:
 - ``k8s.io/kubernetes`` names its own staging modules by path: each needs a replacement by its released version;
-- the zip of Argo's module lacks what is a symbolic link in its repository, and the page that ``argo`` embeds: a copy of
-  the module, completed, is built;
+- the zip of Argo's module lacks what is a symbolic link in its repository: a copy of the module, completed, is built;
 - Debian's etcd 3.4 cannot report the progress of a watch: informers would see changes up to a minute late.
 """
 
@@ -22,7 +21,7 @@ from processes import RigError
 KUBERNETES, ETCD, ARGO = "1.34.4", "3.6.13", "3.7.4"
 SECONDS = 7200  # for one command, on a machine that does other things too
 KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
-ARGO_PROGRAMS = ("workflow-controller", "argoexec", "argo")
+ARGO_PROGRAMS = ("workflow-controller", "argoexec")
 
 
 def build(room, say):
@@ -110,9 +109,6 @@ def _argo(room, work):
     subprocess.run(["chmod", "-R", "u+w", source], check=True)  # Go's cache is read-only
     special = source / "workflow/executor/osspecific"
     shutil.copy(special / "signal_darwin.go", special / "signal_linux.go")
-    page = source / "ui/dist/app/index.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("<p>This build has no page.</p>\n")
     for name in ARGO_PROGRAMS:
         _compile(source, room / "bin" / name, f"./cmd/{name}")
     shutil.rmtree(room / "crds", ignore_errors=True)

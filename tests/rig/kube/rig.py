@@ -3,8 +3,8 @@
 Needs root, Debian 12 and Go; ``build.py`` and ``image.py`` make what runs, once a machine. All lies in ``kube`` of the
 directory ``DFLOW_RIG`` (default /var/lib/dflow-hpc-rig); ``DFLOW_RIG_PORT`` (default 22600) tells two rigs apart. Every
 daemon listens on one address of the loopback interface, 10.96.<n>.1 with n from that port, which is also the service
-address of the API and where pods find S3: there is no kube-proxy and no name service. The exceptions are ports of
-Argo's own that cannot be bound to an address: the server's (port + 90) and the controller's 6060.
+address of the API and where pods find S3: there is no kube-proxy and no name service. The exception is the health port
+of Argo's controller, 6060, which cannot be bound to an address; whoever comes second does without it.
 
 Trap: the cluster outlives the process that started it; only ``down`` ends it, and nothing else of the machine.
 """
@@ -33,7 +33,7 @@ PACKAGES = (
     *("openssl", "curl"),
 )
 SECONDS_TO_START = 180  # 20 for all of it on an idle machine
-DAEMONS = ("etcd", "apiserver", "kcm", "scheduler", "containerd", "kubelet", "s3", "argo", "argoserver")
+DAEMONS = ("etcd", "apiserver", "kcm", "scheduler", "containerd", "kubelet", "s3", "argo")
 """In the order in which they start."""
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
 ACCOUNTS = {
@@ -63,7 +63,6 @@ class Rig:
         self.processes = Processes(self.room / "run")
         self.s3 = f"{self.address}:9000"
         self.server = f"https://{self.address}:443"
-        self.argo_server = f"http://127.0.0.1:{self.port + 90}"
 
     @contextmanager
     def locked(self):
@@ -99,7 +98,7 @@ class Rig:
 
     def down(self, *, wipe=False):
         """End what ``up`` started, pods included; with ``wipe`` remove the cluster's state too, but no program."""
-        for name in ("argo", "argoserver", "kubelet"):
+        for name in ("argo", "kubelet"):
             self.processes.stop(name)
         if self.processes.pid("containerd"):
             self._end_containers()
@@ -124,8 +123,7 @@ class Rig:
         """Kill what runs in pods, and give back its networks."""
         for task in self._ctr("tasks", "ls", "-q").split():
             self._ctr("tasks", "kill", "-s", "KILL", task, check=False)
-        running = lambda: [l for l in self._ctr("tasks", "ls").splitlines() if l.endswith("RUNNING")]  # noqa: E731, E741
-        wait("the end of all pods", lambda: not running(), 30)
+        wait("the end of all pods", lambda: "RUNNING" not in self._ctr("tasks", "ls"), 30)
         for container in self._ctr("containers", "ls", "-q").split():
             known = json.loads(self._ctr("containers", "info", container))
             self._ctr("tasks", "rm", "--force", container, check=False)
@@ -187,7 +185,10 @@ class Rig:
         keys = self.state / "pki"
         if (keys / "done").exists():
             return
-        openssl = lambda *words: subprocess.run(["openssl", *words], cwd=keys, capture_output=True, check=True)  # noqa: E731
+
+        def openssl(*words):
+            subprocess.run(["openssl", *words], cwd=keys, capture_output=True, check=True)
+
         openssl("genrsa", "-out", "accounts.key", "2048")
         new = ("req", "-newkey", "rsa:2048", "-nodes", "-keyout")
         openssl(*new, "ca.key", "-x509", "-out", "ca.crt", "-days", "3650", "-subj", "/CN=rig")
@@ -248,7 +249,6 @@ class Rig:
             "scheduler": f"https://{self.address}:10259/healthz",
             "kubelet": f"http://{self.address}:10248/healthz",
             "s3": f"http://{self.s3}/status",
-            "argoserver": f"{self.argo_server}/api/v1/version",
         }
         if name == "containerd":
             return "Start streaming server" in self.processes.log(name).read_text(errors="replace")
@@ -320,18 +320,12 @@ class Rig:
             *("-master.volumeSizeLimitMB=64", "-volume.max=50"),
         ]
 
-    def _scope(self):
-        return ["--kubeconfig", self.kubeconfig("admin"), "--namespaced", "--namespace", objects.NAMESPACE]
-
     def _argo(self):
         return [
-            *("workflow-controller", *self._scope(), "--managed-namespace", objects.NAMESPACE),
+            *("workflow-controller", "--kubeconfig", self.kubeconfig("admin"), "--namespaced"),
+            *("--namespace", objects.NAMESPACE, "--managed-namespace", objects.NAMESPACE),
             *("--executor-image", image.ARGOEXEC.format(build.ARGO), "--executor-image-pull-policy", "IfNotPresent"),
         ]
-
-    def _argoserver(self):
-        how = ("--auth-mode", "server", "--auth-mode", "client", "--secure=false", "--port", self.port + 90)
-        return ["argo", "server", *self._scope(), *how]
 
     # What is in the cluster
 
@@ -380,7 +374,6 @@ class Rig:
             "kubeconfig": str(self.kubeconfig("admin")),
             "server": self.server,
             "namespace": objects.NAMESPACE,
-            "argo_server": self.argo_server,
             "s3": {
                 "endpoint": self.s3,
                 "bucket_name": objects.BUCKET,
