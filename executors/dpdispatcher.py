@@ -192,8 +192,10 @@ def _translate_resources(found: Translation, given: Mapping[str, Any], grouped: 
     directives.add(given.get("custom_flags") or [])
     found.resources = {key: value for key, value in counts.items() if value} | directives.resources
     found.notices += directives.notices
-    if grouped and (int(given.get("group_size") or 0) > 1 or int(given.get("para_deg") or 1) > 1):
-        found.notices.append("group_size and para_deg are left out: slices that are alike become one array of jobs")
+    if grouped and int(given.get("group_size") or 1) > 1:
+        found.resources["pack"] = int(given["group_size"])
+    if grouped and int(given.get("para_deg") or 1) > 1:
+        found.notices.append("para_deg is left out: tasks that share a job run one after the other")
     setup = [*directives.setup, *_setup(given)]
     if setup:
         found.profile["setup"] = setup

@@ -150,5 +150,6 @@ def test_what_has_no_counterpart_is_refused_by_its_name(where, key, value, messa
 
 
 def test_what_is_left_out_is_told():
-    found = translate({**MACHINE, "retry_count": 5}, RESOURCES, grouped=True)
-    assert re.findall(r"retry_count|group_size", " ".join(found.notices)) == ["retry_count", "group_size"]
+    found = translate({**MACHINE, "retry_count": 5}, {**RESOURCES, "para_deg": 2}, grouped=True)
+    assert re.findall(r"retry_count|para_deg", " ".join(found.notices)) == ["retry_count", "para_deg"]
+    assert found.resources["pack"] == 5
