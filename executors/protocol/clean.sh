@@ -1,6 +1,6 @@
 #!/bin/sh
 # clean.sh ROOT DAYS   Remove what no live run needs: forgotten leaves at once, the rest after DAYS without a change.
-# Answers lines "KIND NUMBER", as common.sh frames an answer. What has ended and was not yet fetched by anybody stays for DAYS, too.
+# Answers lines "KIND NUMBER", framed (common.sh). What ended and was not fetched by anybody yet stays for DAYS, too.
 set -u
 umask 077
 cd "$1" || exit 70
