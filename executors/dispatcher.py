@@ -419,13 +419,19 @@ class Dispatcher:
                 self._take_marker(job, marker, now)
         elif last is not None and not last.ended:
             self._tell(job, News.STARTED if last.running else News.PENDING, now)
-        elif last is not None and last.failure is not None:
+        elif last is not None and last.failure is not None and self._is_settled(job, asked):
             failure = batches.fault_of(self.batches[job.batch], job.index, last.failure, packs.get(job.batch, ()))
             self._tell(job, News.FINAL, now, failure, last.word)
         elif job.state is State.CANCELLING or self._is_overdue(job, history, asked):
             self._tell(job, News.OVERDUE, now, reason=without_trace(job, history, asked))
         else:
             self._tell(job, News.ABSENT, now)
+
+    def _is_settled(self, job: Job, asked: float) -> bool:
+        """Say whether a final word on a job counts for its leaf: one of a pack may have ended well just before."""
+        if self.batches[job.batch].pack == 1 or job.state is State.CANCELLING:
+            return True
+        return job.state is State.GONE and asked - job.since >= self._waits.why
 
     def _is_overdue(self, job: Job, history: bool, asked: float) -> bool:
         wait = self._waits.grace if history else self._waits.blind

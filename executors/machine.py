@@ -89,7 +89,8 @@ class Waits:
     grace: float = 300.0
     """For which a job may be absent without a marker."""
     why: float = 30.0
-    """For which the scheduler may not say why it told a job to end that has left a marker."""
+    """For which the scheduler may not say why it told a job to end that has left a marker; and for which markers may
+    be late of a job of several leaves that ended badly."""
     throttled: float = 30.0
     """Before what the scheduler refused for now goes again."""
     unreachable: float = 20.0

@@ -13,7 +13,7 @@ from dflow_hpc.executors.protocol.scripts import script_files
 from dflow_hpc.executors.records import fold
 from dflow_hpc.executors.site import Batch, Look, Marker, Parcel, Sighting, Taken
 
-WAITS = Waits(quiet=0.0, longest=0.0, fast=0.0, steady=0.0)
+WAITS = Waits(quiet=0.0, longest=0.0, fast=0.0, steady=0.0, why=5.0)
 
 
 def begun(leaves, pack=3, limits=None, records=None):
@@ -62,7 +62,9 @@ def test_when_its_time_is_over_only_the_unfinished_run_again():
     dispatcher, [batch] = begun(3)
     done = {batch.tokens[0]: Marker({"rc": 0, "signal": 0}, complete=True)}
     ended = sightings(batch, word="TIMEOUT", failure=FailureClass.WALLTIME)
-    look(dispatcher, 2.0, queue=ended, markers=done)
+    look(dispatcher, 2.0, queue=ended)
+    look(dispatcher, 4.0, queue=ended, markers=done)  # it came late, and counts
+    look(dispatcher, 9.0, queue=ended)
     preempted = FailureClass.PREEMPTED
     assert failures(dispatcher) == {"k0": [None], "k1": [preempted, None], "k2": [preempted, None]}
     assert [job.token for leaf in dispatcher.leaves.values() for job in leaf.jobs if job.state is State.NEW] == [
@@ -73,7 +75,8 @@ def test_when_its_time_is_over_only_the_unfinished_run_again():
 
 def test_a_leaf_that_had_the_time_to_itself_is_told_so_and_those_behind_it_run_again():
     dispatcher, [batch] = begun(3)
-    look(dispatcher, 2.0, queue=sightings(batch, word="TIMEOUT", failure=FailureClass.WALLTIME))
+    for now in (2.0, 9.0):
+        look(dispatcher, now, queue=sightings(batch, word="TIMEOUT", failure=FailureClass.WALLTIME))
     found = failures(dispatcher)
     assert found.pop("k0") == [FailureClass.WALLTIME]
     assert set(map(tuple, found.values())) == {(FailureClass.PREEMPTED, None)}

@@ -25,8 +25,9 @@ MACHINE = Machine("m", limits=Limits(max_jobs=5))
 class Client:
     """Who wants leaves run: it keeps results (as the engine's records) and is killed now and then."""
 
-    def __init__(self, world, random, leaves):
+    def __init__(self, world, random, leaves, pack=1):
         self.world = world
+        self.pack = pack
         self.random = random
         self.disk = []  # the journal
         self.results = {}  # what a leaf's record would hold; survives every kill
@@ -46,7 +47,7 @@ class Client:
             elif key in self.cancelled or (key in self.dispatcher.leaves and self.world.chance(0.05)):
                 self.abandon(key)
             else:
-                self.dispatcher.want(parcel(key), self.world.now)
+                self.dispatcher.want(parcel(key, self.pack), self.world.now)
 
     def abandon(self, key):
         """The run came to its end in another life, without this leaf: what its job left there must go."""
@@ -113,6 +114,11 @@ class Client:
         elif event.job.failure is FailureClass.LOST:
             fates = [run.fate for run in self.world.ledger if run.token == event.job.token]
             assert "ok" not in fates and "app" not in fates, f"lost, but it ended: {fates}"
+        elif self.pack > 1 and event.job.failure in (FailureClass.INFRA, FailureClass.PREEMPTED):
+            pass  # it may never have begun
+        elif event.job.failure is FailureClass.WALLTIME:
+            fates = [run.fate for run in self.world.ledger if run.token == event.job.token]
+            assert fates[-1:] == ["timeout"], f"it had too little time, and ended with {fates}"
         elif event.job.failure is FailureClass.INFRA:
             assert any(run.declared_dead for run in self.world.ledger if run.token == event.job.token)
         else:
@@ -125,13 +131,13 @@ class Client:
             self.dispatcher.drop(key, self.world.now)
 
 
-def parcel(key):
-    return Parcel(key, "step", "wf/step", Resources(), {}, Path("/nowhere"), machine=MACHINE)
+def parcel(key, pack=1):
+    return Parcel(key, "step", "wf/step", Resources(pack=pack), {}, Path("/nowhere"), machine=MACHINE)
 
 
-def live_through(random, leaves, accounting, mute=False):
+def live_through(random, leaves, accounting, mute=False, pack=1):
     world = World(random, accounting=accounting, mute=mute)
-    client = Client(world, random, leaves)
+    client = Client(world, random, leaves, pack)
     end = world.now + DAY
     while world.now < end:
         world.calm = world.now > end - DAY + CALM_AFTER
@@ -171,3 +177,11 @@ def test_no_job_waits_for_ever_for_a_history_that_never_answers(seed):
     import random
 
     live_through(random.Random(seed), 5, False, mute=True)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), leaves=st.integers(2, 9), pack=st.integers(2, 4), accounting=st.booleans())
+def test_leaves_that_share_jobs_have_one_result_each_too(seed, leaves, pack, accounting):
+    import random
+
+    live_through(random.Random(seed), leaves, accounting, pack=pack)

@@ -11,6 +11,12 @@ from dflow_hpc.executors import site
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import State
 
+_FINAL = {
+    "NODE_FAIL": FailureClass.INFRA,
+    "CANCELLED": FailureClass.CANCELLED,
+    "TIMEOUT": FailureClass.WALLTIME,
+}
+
 
 @dataclass
 class Execution:
@@ -41,6 +47,8 @@ class Job:
     state: str = "PENDING"
     gone: float | None = None
     run: Execution | None = None
+    pack: int = 1
+    """Members that are one job, one after the other."""
 
 
 @dataclass
@@ -66,6 +74,7 @@ class World:
     refusals: dict = field(default_factory=dict)
     claims: dict = field(default_factory=dict)  # token -> job
     current: dict = field(default_factory=dict)  # key -> token
+    revoked: set = field(default_factory=set)
     markers: dict = field(default_factory=dict)  # token -> (visible at, record)
     late: list = field(default_factory=list)  # detached submissions that take effect later
     ids: int = 0
@@ -110,13 +119,32 @@ class World:
 
     # The scheduler
 
+    def _mates(self, job):
+        """Return the members that are one job with this one, in order."""
+        if job.pack == 1:
+            return [job]
+        same = (job.batch, job.id, job.submitted, job.index // job.pack)
+        return [
+            other for other in self.jobs if (other.batch, other.id, other.submitted, other.index // job.pack) == same
+        ]
+
+    def _over(self, job, state):
+        """End a member; in a pack the next one begins, unless the whole job is at its end."""
+        job.state, job.gone = state, self.now
+        for mate in self._mates(job):
+            if mate.state == "PENDING" and mate.index > job.index:
+                if state in ("COMPLETED", "FAILED"):
+                    mate.begins = self.now
+                    return
+                mate.state, mate.gone = state, self.now
+
     def _start(self, job):
-        if job.token.rpartition("-")[0] in self.current and self.current[job.token.rpartition("-")[0]] != job.token:
-            job.state, job.gone = "COMPLETED", self.now  # fenced
+        if self.current.get(job.token.rpartition("-")[0], job.token) != job.token or job.token in self.revoked:
+            self._over(job, "COMPLETED")  # fenced
             return
         mine = (job.id, job.index, job.submitted)
         if self.claims.setdefault(job.token, mine) != mine:
-            job.state, job.gone = "COMPLETED", self.now
+            self._over(job, "COMPLETED")
             return
         key = job.token.rpartition("-")[0]
         for other in self.ledger:
@@ -134,6 +162,7 @@ class World:
                         ("crash", 0.2),
                         ("partition", 0.25),
                         ("requeue", 0.3),
+                        ("timeout", 0.35 if job.pack > 1 else 0.0),
                     )
                     if draw < share
                 ),
@@ -148,24 +177,24 @@ class World:
         run = job.run
         if run.fate in ("ok", "app"):
             run.stopped = self.now
-            job.state, job.gone = ("COMPLETED" if run.fate == "ok" else "FAILED"), self.now
             self._publish(run)
-        elif run.fate == "killed":
+            self._over(job, "COMPLETED" if run.fate == "ok" else "FAILED")
+        elif run.fate in ("killed", "timeout"):
             run.stopped = self.now
-            job.state, job.gone = "FAILED", self.now
+            self._over(job, "FAILED" if run.fate == "killed" else "TIMEOUT")
         elif run.fate == "requeue":  # the node died, the scheduler starts it again under its id
             run.stopped = self.now
             job.state, job.begins, job.run = "PENDING", self.now + 30, None
         else:
             run.declared_dead = True
-            job.state, job.gone = "NODE_FAIL", self.now
+            self._over(job, "NODE_FAIL")
             if run.fate == "crash":
                 run.stopped = self.now
             else:
                 run.end = self.now + self.random.choice([1.0, 100.0, 1000.0])  # goes on, unseen
 
     def _publish(self, run):
-        if self.current[run.token.rpartition("-")[0]] != run.token:
+        if self.current[run.token.rpartition("-")[0]] != run.token or run.token in self.revoked:
             return
         lag = 0.0 if self.calm else self.random.choice([0.0, 0.0, 20.0])
         self.markers[run.token] = (self.now + lag, {"rc": int(run.fate == "app"), "run": run})
@@ -175,7 +204,8 @@ class World:
         while any(job.id == self.ids and job.gone is None for job in self.jobs):
             self.ids += 1
         for index, token in enumerate(batch.tokens):
-            self.jobs.append(Job(self.ids, batch.id, index, token, self.now, self.now + self.random.choice([0, 1, 30])))
+            begins = self.now + self.random.choice([0, 1, 30]) if index % batch.pack == 0 else float("inf")
+            self.jobs.append(Job(self.ids, batch.id, index, token, self.now, begins, pack=batch.pack))
         return self.ids
 
     # The site
@@ -252,7 +282,7 @@ class World:
             shown = [
                 job
                 for job in self.jobs
-                if job.gone is None or (job.gone + self.purge > self.now and job.state != "PURGED")
+                if (left := self._gone(job)) is None or (left + self.purge > self.now and job.state != "PURGED")
             ]
             mine = {(batch.id, taken) for batch, taken in live}
             look.queue = [self._sight(job) for job in shown if (job.batch, str(job.id)) in mine]
@@ -263,10 +293,20 @@ class World:
                 ]
         return self._reply(look)
 
+    def _gone(self, job):
+        """Return when the job of a member left the queue; None: it did not yet."""
+        gone = [mate.gone for mate in self._mates(job)]
+        return None if None in gone else max(gone)
+
     def _sight(self, job):
-        final = {"NODE_FAIL": FailureClass.INFRA, "CANCELLED": FailureClass.CANCELLED}
-        ended = job.state not in ("PENDING", "RUNNING")
-        return site.Sighting(job.batch, job.index, job.state == "RUNNING", ended, job.state, final.get(job.state))
+        states = [mate.state for mate in self._mates(job)]
+        state = job.state
+        if len(states) > 1 and self._gone(job) is None:
+            state = "PENDING" if set(states) == {"PENDING"} else "RUNNING"
+        elif len(states) > 1:
+            state = next((word for word in states if word in _FINAL), "COMPLETED")
+        ended = state not in ("PENDING", "RUNNING")
+        return site.Sighting(job.batch, job.index, state == "RUNNING", ended, state, _FINAL.get(state))
 
     def fetch(self, tokens):
         self._line()
@@ -275,8 +315,10 @@ class World:
     def cancel(self, items):
         self._line()
         for batch, _id, members in items:
+            self.revoked.update(batch.tokens[index] for index in members)
             for job in self.jobs:
-                if job.batch == batch.id and job.index in members and job.gone is None:
+                whole = {*batch.leaves(job.index // batch.pack)} <= {*members}
+                if job.batch == batch.id and whole and job.gone is None:
                     job.state, job.gone = "CANCELLED", self.now
                     if job.run is not None:
                         job.run.stopped = self.now
