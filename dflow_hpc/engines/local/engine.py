@@ -39,6 +39,9 @@ _FOLLOW_INTERVAL = 0.2
 _CANCELLING = 120.0
 """Seconds for which ``stop`` waits for the schedulers."""
 
+_LOGS, _LAST_LINES = 20.0, 6.0
+"""Seconds that an engine may take to bring logs, for ``logs`` and for ``explain``: it may be busy with a submission."""
+
 _UPLOAD = re.compile(r"upload/[0-9a-f-]{36}")
 """The part of an upload's key that is new each time that a program runs."""
 
@@ -370,7 +373,7 @@ class LocalEngine:
         """
         run = self.find(id)
         state = self._state(run)
-        return jobs.bring_logs(run, state, _leaves(state.tree.nodes, step))
+        return jobs.bring_logs(run, state, _leaves(state.tree.nodes, step), _LOGS)
 
     def follow_logs(self, id: str) -> None:
         """Have what the steps print that run on machines brought while they run, for a while from now on."""
@@ -391,7 +394,10 @@ class LocalEngine:
         state = self._state(run)
         leaves = _leaves(state.tree.nodes, step)
         if leaves:
-            return [explain.explain_node(run, state, node) for node in leaves]
+            if run.lock.alive() is not None:  # the last lines that were printed: no login is needed for them
+                jobs.bring_logs(run, state, leaves, _LAST_LINES)
+            known = jobs.Jobs(run)
+            return [explain.explain_node(run, state, known, node) for node in leaves]
         reasons = explain.waits_for(run.workflow(), state.tree.nodes, step)
         if not reasons:
             raise _no_step(run, state.tree.nodes, step)

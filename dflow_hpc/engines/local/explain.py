@@ -23,12 +23,13 @@ from dflow_hpc.manifest.view import COMPLETED, FULFILLED, Json, Node, named
 _TAIL = 10
 
 
-def explain_node(run: RunDir, state: RunState, node: Node) -> dict[str, Any]:
+def explain_node(run: RunDir, state: RunState, jobs: Jobs, node: Node) -> dict[str, Any]:
     """Return what is known of a leaf.
 
     Args:
         run: The run.
         state: The fold of its journal.
+        jobs: Its jobs on machines.
         node: The leaf's node.
 
     Returns:
@@ -52,7 +53,7 @@ def explain_node(run: RunDir, state: RunState, node: Node) -> dict[str, Any]:
         "directory": str(directory),
         "log": list(report.last_lines(directory / "log.txt", _TAIL)),
     }
-    far = Jobs(run).of(state, node)
+    far = jobs.of(state, node)
     machine = machine_of(run, node, far)
     found["machine"] = machine.name if machine else None
     alive = run.lock.alive() is not None

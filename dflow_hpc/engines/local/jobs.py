@@ -26,8 +26,6 @@ from dflow_hpc.executors.site import Batch
 from dflow_hpc.manifest.view import Node, named
 
 _LOOK = 0.3
-_LONGEST = 20.0
-"""Seconds that an engine may take to bring logs: it may be in the middle of a large submission."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,14 @@ def follow(run: RunDir) -> None:
     control.send(run, control.Request("follow"))
 
 
-def bring_logs(run: RunDir, state: RunState, nodes: Sequence[Node]) -> str:
+def bring_logs(run: RunDir, state: RunState, nodes: Sequence[Node], timeout: float) -> str:
     """Bring what the running jobs of leaves have printed so far.
+
+    Args:
+        run: The run.
+        state: The fold of its journal.
+        nodes: The leaves; those that have no running job do not count.
+        timeout: Seconds that the engine may take.
 
     Returns:
         What the user should know about how it was done; nothing if there is nothing to say.
@@ -133,7 +137,7 @@ def bring_logs(run: RunDir, state: RunState, nodes: Sequence[Node]) -> str:
         follow(run)
         logs = [found.root / "log.txt" for found in running]
         while not all(_looked_at(log, began) for log in logs):
-            if time.time() - began > _LONGEST:
+            if time.time() - began > timeout:
                 return "the engine has not brought all logs yet; what is here is shown"
             if run.lock.wait(_LOOK):
                 break
