@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class Rig:
         self.client = self.room / "client"
         self.sites = sites.sites(self.port)
         self.processes = Hosts(self.room / "run")
-        self._cgroup = f"dflow-hpc-rig-{self.port}"
+        # With the room in it: a second rig that finds its ports taken must not remove the first one's when it goes.
+        self._cgroup = f"dflow-hpc-rig-{self.port}-{zlib.crc32(str(self.room).encode()):08x}"
 
     @contextmanager
     def locked(self):
