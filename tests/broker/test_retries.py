@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors import questions as q
-from dflow_hpc.executors import site
+from dflow_hpc.executors import schedulers, site
 from dflow_hpc.executors.dispatcher import Dispatcher
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.jobs import Job, State
 from dflow_hpc.executors.machine import Machine, Resources, Waits, machine_from
 from dflow_hpc.executors.retries import again, checked
+from dflow_hpc.executors.schedulers import JobScript
 
 ASKED = Resources(memory="1GB", time="10m")
 RULES = {"oom": {"limit": 3, "memory": 1.5, "most": "2GB"}, "walltime": {"limit": 2, "time": 2, "most": "30m"}}
@@ -57,6 +58,11 @@ def test_a_node_that_failed_is_left_out_and_taken_again_when_there_is_no_other()
     assert life([FailureClass.INFRA], {"infra": {"exclude": False}}) == [{}]
     assert life([FailureClass.INFRA], {}, node="n[1-2]") == [{}]
     assert again({}, ASKED, ended(FailureClass.INFRA, node="n1"), [], "pbs") == {}
+
+
+def test_slurm_is_told_which_nodes_to_leave_out():
+    job = JobScript("k-2.step", "wf/step", "/d", Resources(exclude=("n1", "n2")), "exec ./member")
+    assert '#SBATCH --exclude="n1,n2"' in schedulers.get("slurm").script(job).splitlines()
 
 
 @given(st.lists(st.sampled_from([*FailureClass, None]), min_size=40, max_size=40))
