@@ -1,10 +1,10 @@
 """A real Kubernetes with a real kubelet, S3 and Argo Workflows on this machine: up, down, and what can be made to fail.
 
-Needs root, Debian 12 and Go; ``build.py`` and ``image.py`` make what runs, once a machine. All lies in ``kube`` of the
-directory ``DFLOW_RIG`` (default /var/lib/dflow-hpc-rig); ``DFLOW_RIG_PORT`` (default 22600) tells two rigs apart. Every
-daemon listens on one address of the loopback interface, 10.96.<n>.1 with n from that port, which is also the service
-address of the API and where pods find S3: there is no kube-proxy and no name service. The exception is the health port
-of Argo's controller, 6060, which cannot be bound to an address; whoever comes second does without it.
+Needs root, Debian 12 and Go; ``build.py`` and ``pictures.py`` make what runs, once a machine. All lies in ``kube`` of
+the directory ``DFLOW_RIG`` (default /var/lib/dflow-hpc-rig); ``DFLOW_RIG_PORT`` (default 22600) tells two rigs apart.
+Every daemon listens on one address of the loopback interface, 10.96.<n>.1 with n from that port, which is also the
+service address of the API and where pods find S3: there is no kube-proxy and no name service. The exception is the
+health port of Argo's controller, 6060, which cannot be bound to an address; whoever comes second does without it.
 
 Trap: the cluster outlives the process that started it; only ``down`` ends it, and nothing else of the machine.
 """
@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import build
-import image
 import objects
+import pictures
 from processes import Processes, RigError, install, wait
 
 PACKAGES = (
@@ -80,11 +80,11 @@ class Rig:
         """Install and build what is missing; the digest of the image."""
         install(PACKAGES)
         build.build(self.room, _say)
-        return image.make(self.room, build.ARGO, _say)
+        return pictures.make(self.room, build.ARGO, _say)
 
     def up(self):
         """Build, write and start what is missing, and let what was paused go on; the file with the facts."""
-        pictures = self.build()
+        digest = self.build()
         self._write()
         for name in DAEMONS:
             self.processes.send(name, signal.SIGCONT)
@@ -92,7 +92,7 @@ class Rig:
             if name == "apiserver":
                 self._apply()
             if name == "containerd":
-                self._import(pictures)
+                self._import(digest)
         wait("the node", self._node_ready, SECONDS_TO_START, lambda: self.processes.tail("kubelet"))
         return self._facts()
 
@@ -148,7 +148,7 @@ class Rig:
             file.touch(mode=0o600)
             file.write_text(objects.kubeconfig(self.server, self.state / "pki/ca.crt", token))
         (self.state / "kubelet.json").write_text(json.dumps(objects.kubelet(self)))
-        (self.state / "containerd.toml").write_text(objects.containerd(self, image.PAUSE))
+        (self.state / "containerd.toml").write_text(objects.containerd(self, pictures.PAUSE))
         (self.state / "cni/10-rig.conflist").write_text(json.dumps(objects.network(self)))
         (self.state / "s3.json").write_text(json.dumps(objects.s3_identities()))
         for top in self._cgroups():
@@ -324,7 +324,7 @@ class Rig:
         return [
             *("workflow-controller", "--kubeconfig", self.kubeconfig("admin"), "--namespaced"),
             *("--namespace", objects.NAMESPACE, "--managed-namespace", objects.NAMESPACE),
-            *("--executor-image", image.ARGOEXEC.format(build.ARGO), "--executor-image-pull-policy", "IfNotPresent"),
+            *("--executor-image", pictures.ARGOEXEC.format(build.ARGO), "--executor-image-pull-policy", "IfNotPresent"),
         ]
 
     # What is in the cluster
