@@ -24,7 +24,7 @@ from pathlib import Path
 from harness import HERE, scratch
 
 from dflow_hpc.executors import schedulers
-from dflow_hpc.executors.machine import FILE_NAME, Machines, machine_files
+from dflow_hpc.executors.profiles.machine import FILE_NAME, Machines, machine_files
 from dflow_hpc.executors.schedulers import Accepted, JobScript
 from dflow_hpc.executors.transport import Transport, open_transport
 

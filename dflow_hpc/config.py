@@ -4,7 +4,8 @@ Order, highest first: what the program assigns, the environment (``DFLOW_*``), `
 user's ``dflow.toml`` in the XDG configuration directory, the default here. ``dflow-hpc config`` prints them with
 their layers.
 
-Not here: machines (``executors/machine.py``), and anything secret that is not a user's own S3 or API credential.
+Not here: machines (``executors/profiles/machine.py``), and anything secret that is not a user's own S3 or API
+credential.
 Reading a TOML file needs Python 3.11's ``tomllib``; on the other side of a machine there is none to read.
 
 This module travels with the author's code: standard library only, valid Python 3.8.

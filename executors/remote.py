@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 
 from dflow_hpc.errors import HostUnreachable, StorageError
 from dflow_hpc.executors import schedulers, urls
+from dflow_hpc.executors.broker.follow import Logs
 from dflow_hpc.executors.faults import fault
-from dflow_hpc.executors.follow import Logs
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.protocol import (
     Cargo,
     Frame,

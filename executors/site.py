@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Machine, Resources
+from dflow_hpc.executors.profiles.machine import Machine, Resources
 
 
 class Folded(Mapping[str, Any]):

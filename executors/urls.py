@@ -19,7 +19,7 @@ from typing import Any
 
 from dflow_hpc.config import s3_config
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.protocol.pieces import Piece
 from dflow_hpc.storage.elsewhere import Location
 from dflow_hpc.storage.objects import ObjectStore, object_store

@@ -18,7 +18,7 @@ from dflow_hpc.cli.machine_check import Check, Wrong
 from dflow_hpc.cli.profiles import import_command, profile_text
 from dflow_hpc.compile.closure import foreign_imports
 from dflow_hpc.errors import ConfigError, ExecutorError
-from dflow_hpc.executors.machine import Machine, Machines, machine_files
+from dflow_hpc.executors.profiles.machine import Machine, Machines, machine_files
 from dflow_hpc.executors.protocol import Scripts
 from dflow_hpc.executors.transport import UnknownHost, open_transport
 

@@ -24,8 +24,9 @@ import click
 
 from dflow_hpc.config import s3_config
 from dflow_hpc.errors import DflowError, ExecutorError
-from dflow_hpc.executors import reasons, runtimes, schedulers
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors import runtimes, schedulers
+from dflow_hpc.executors.broker import reasons
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.protocol import Cargo, Frame, Questions, Scripts, container_lines, leaf_files, unpack
 from dflow_hpc.executors.schedulers import Accepted, JobScript, JobState, Phase, Refused, SchedulerSilent
 from dflow_hpc.executors.transport import Transport, UnknownHost

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.dpdispatcher import translate
-from dflow_hpc.executors.machine import machine_from
+from dflow_hpc.executors.profiles.dpdispatcher import translate
+from dflow_hpc.executors.profiles.machine import machine_from
 
 
 def profile_text(name: str, profile: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ workflow is compiled, and travels beside the manifest. ``SlurmJobTemplate`` asks
 pod of the dispatcher, so its ``image`` and ``command`` are of no use), or is refused by name when the workflow is
 compiled. docs/from-dflow.md has the table.
 
-Not here: dpdispatcher's keys (``executors/dpdispatcher.py``), and what runs on the machine.
+Not here: dpdispatcher's keys (``executors/profiles/dpdispatcher.py``), and what runs on the machine.
 
 Traps: the signatures matter, because programs read them (``inspect.signature(DispatcherExecutor.__init__)``) to pick
 their settings. A program is loaded on the machine too, where none of its files lie: nothing is read before ``render``.
@@ -243,7 +243,7 @@ class DispatcherExecutor(PlacingExecutor):
         return {name: found[name] for name in ("machine", "resources") if name in found}  # as dflow reads it
 
     def _machine(self, template: ScriptOPTemplate) -> MachineExecutor:
-        from dflow_hpc.executors.dpdispatcher import translate  # on the author's side only
+        from dflow_hpc.executors.profiles.dpdispatcher import translate  # on the author's side only
 
         dicts = self.dicts()
         found = translate(dicts["machine"], dicts["resources"], dicts["task"], grouped=self.merge_sliced_step)
@@ -289,8 +289,8 @@ class RemoteExecutor(PlacingExecutor):
         super().__init__(**named, **given)
 
     def _machine(self, template: ScriptOPTemplate) -> MachineExecutor:
-        from dflow_hpc.executors.directives import Directives  # on the author's side only
-        from dflow_hpc.executors.dpdispatcher import ssh_profile
+        from dflow_hpc.executors.profiles.directives import Directives  # on the author's side only
+        from dflow_hpc.executors.profiles.dpdispatcher import ssh_profile
 
         for name in _OVERRIDES:
             if hasattr(self, name):
@@ -374,7 +374,7 @@ class SlurmJobTemplate(PlacingExecutor):
         super().__init__(**named, **given)
 
     def _machine(self, template: ScriptOPTemplate) -> MachineExecutor:
-        from dflow_hpc.executors.directives import Directives  # on the author's side only
+        from dflow_hpc.executors.profiles.directives import Directives  # on the author's side only
 
         directives = Directives().add(self.header.splitlines())
         if directives.setup:

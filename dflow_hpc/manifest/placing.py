@@ -4,8 +4,8 @@ A *rule* names steps by a pattern (``label*``: of a step, or of its template wit
 machine, or ``local``. Of the rules that match, the last counts. A rule that matches a step made of steps holds for all
 that it runs. A template that is placed in two ways becomes two.
 
-Pure: a manifest in, a manifest out. Not here: profiles (``executors/machine.py``), and where rules come from
-(``executors/placing.py``).
+Pure: a manifest in, a manifest out. Not here: profiles (``executors/profiles/machine.py``), and where rules come from
+(``executors/profiles/placing.py``).
 
 Trap: helper steps (what names, joins and counts a loop's artifacts) match patterns like ``label*`` and stay where they
 are: each would wait in a queue for nothing.

@@ -1,8 +1,8 @@
 """Where a step runs: a machine by its name, or dflow's hook for executors of others.
 
 ``executor="gpu"`` and ``MachineExecutor("gpu", cpus=4)`` leave a *wish* on the template, as two annotations. What the
-name means is a profile's matter (``executors/machine.py``); the model never reads one. A program may bring a profile of
-its own; it travels beside the manifest, and only its name and a digest stand in it.
+name means is a profile's matter (``executors/profiles/machine.py``); the model never reads one. A program may bring a
+profile of its own; it travels beside the manifest, and only its name and a digest stand in it.
 
 This module travels with the author's code: standard library only, valid Python 3.8.
 """

@@ -2,8 +2,8 @@
 
 A scheduler here is a set of pure functions: from a job to the text of a script and to shell commands, and from what
 the tools print to facts. Who runs the commands, and what follows from the facts, is the broker's business
-(``executors/broker.py``). A third party writes a class with these methods and names it by an entry point of the group
-``dflow_hpc.schedulers``; ``docs/architecture.md``, section 6, has the contract.
+(``executors/broker/broker.py``). A third party writes a class with these methods and names it by an entry point of the
+group ``dflow_hpc.schedulers``; ``docs/architecture.md``, section 6, has the contract.
 
 Trap: silence is no state. A tool that could not ask raises ``SchedulerSilent``; a job that is missing in an answer is
 unknown, never ended. Success is never concluded here: COMPLETED only says that the marker must be looked for.
@@ -18,7 +18,7 @@ from typing import Protocol
 
 from dflow_hpc.errors import ExecutorError
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 
 
 class SchedulerSilent(ExecutorError):

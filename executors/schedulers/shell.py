@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 from dflow_hpc.executors.schedulers.base import (
     Accepted,
     Facts,

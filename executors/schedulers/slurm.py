@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 from dflow_hpc.executors.schedulers.base import (
     Accepted,
     Facts,

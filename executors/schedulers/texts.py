@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from dflow_hpc.errors import ConfigError, ExpressionError
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 from dflow_hpc.expr.golang import SECOND, parse_duration
 
 _MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGTP])i?B?|B)\s*", re.ASCII | re.IGNORECASE)

@@ -4,7 +4,7 @@
 for sites with a second factor, Kerberos or FIDO keys; ``local.py`` is this host. Nothing else, and no SFTP: files
 travel as tar over stdin and stdout.
 
-Not here: what the commands say (``executors/protocol``), when to try again (``executors/broker.py``).
+Not here: what the commands say (``executors/protocol``), when to try again (``executors/broker/broker.py``).
 
 Trap: after ``HostUnreachable`` nobody knows whether the command ran. Only commands that may run twice may be repeated.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dflow_hpc.errors import ConfigError, ExecutorError
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine
 
 MAX_CHANNELS = 8
 """Commands at once over one login: sshd's default MaxSessions is 10, and the user may want one as well."""

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from dflow_hpc.executors.broker import Broker
-from dflow_hpc.executors.machine import Resources, Waits
+from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.profiles.machine import Resources, Waits
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.site import Parcel
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from dflow_hpc.engines.local.work.machines import Machines
-from dflow_hpc.executors import questions as q
-from dflow_hpc.executors.dispatcher import Dispatcher
-from dflow_hpc.executors.machine import Limits, Machine, Resources, Waits
-from dflow_hpc.executors.records import fold
+from dflow_hpc.executors.broker import questions as q
+from dflow_hpc.executors.broker.dispatcher import Dispatcher
+from dflow_hpc.executors.broker.records import fold
+from dflow_hpc.executors.profiles.machine import Limits, Machine, Resources, Waits
 from dflow_hpc.executors.site import Parcel, Taken
 from tests.broker.direct import DirectSite
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflow_hpc.config import s3_config
-from dflow_hpc.executors.machine import Machine, Resources, Waits
+from dflow_hpc.executors.profiles.machine import Machine, Resources, Waits
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.site import Batch, Parcel, Taken
 from tests.rig.s3 import s3_server  # noqa: F401 - a fixture

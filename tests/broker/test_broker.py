@@ -7,13 +7,13 @@ import pytest
 
 from dflow_hpc.errors import ConfigError, ExecutorError, HostUnreachable
 from dflow_hpc.executors import site
-from dflow_hpc.executors.broker import Broker
-from dflow_hpc.executors.explain import explain
+from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.broker.explain import explain
+from dflow_hpc.executors.broker.jobs import State
+from dflow_hpc.executors.broker.records import fold
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.journal import Reader
-from dflow_hpc.executors.machine import Resources, Waits
-from dflow_hpc.executors.records import fold
+from dflow_hpc.executors.profiles.machine import Resources, Waits
 
 QUICK = Waits(
     quiet=0.0, longest=0.0, look_up=0.05, grace=0.1, why=0.2, throttled=0.05, unreachable=0.05, again=0.02, fast=0.02

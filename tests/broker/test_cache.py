@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dflow_hpc.executors.machine import Machine, Resources
+from dflow_hpc.executors.profiles.machine import Machine, Resources
 from dflow_hpc.executors.protocol import pieces
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.site import Batch, Parcel, Taken

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dflow_hpc.executors.broker.jobs import TABLE, UNWANTED, Act, Job, News, State, apply, draw, key_of
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import TABLE, UNWANTED, Act, Job, News, State, apply, draw, key_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_drawing_is_of_this_table():
-    assert (DOCS / "job-states.md").read_text() == draw(), "run python -m dflow_hpc.executors.jobs > docs/job-states.md"
+    command = "python -m dflow_hpc.executors.broker.jobs > docs/job-states.md"
+    assert (DOCS / "job-states.md").read_text() == draw(), f"run {command}"
 
 
 def test_every_state_is_reached_and_left():

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dflow_hpc.executors.follow import Logs
+from dflow_hpc.executors.broker.follow import Logs
 from tests.broker.test_end_to_end import Project
 
 SCRIPT = """
@@ -126,8 +126,8 @@ def test_logs_of_a_running_job_are_shown_followed_and_read_without_an_engine(pro
     said = project.ended(project.command("logs", "talk-1"))
     assert said.splitlines() == ["no process works on talk-1: the logs were read by a login of their own", "first"]
     engine = project.command("resume", "talk-1")
+    project.until(lambda: project.ended(project.command("logs", "talk-1")).splitlines() == ["first"])
     follower = project.command("logs", "talk-1", "talk", "-f")
-    project.until(lambda: "first" in project.ended(project.command("logs", "talk-1")))
     (project.home / "gate").touch()
     project.ended(engine)
     assert project.ended(follower).splitlines()[-2:] == ["first", "last"]

@@ -9,7 +9,7 @@ from dflow_hpc.engines.local.work import machines, placement
 from dflow_hpc.engines.local.work.workers import LocalLeafHost, read_record
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest
-from dflow_hpc.executors.machine import Machine, Waits
+from dflow_hpc.executors.profiles.machine import Machine, Waits
 from dflow_hpc.storage.local import LocalStore
 from tests.broker.direct import DirectSite
 

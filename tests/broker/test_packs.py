@@ -3,14 +3,14 @@
 import subprocess
 from pathlib import Path
 
-from dflow_hpc.executors import batches
-from dflow_hpc.executors import questions as q
-from dflow_hpc.executors.dispatcher import Dispatcher
+from dflow_hpc.executors.broker import batches
+from dflow_hpc.executors.broker import questions as q
+from dflow_hpc.executors.broker.dispatcher import Dispatcher
+from dflow_hpc.executors.broker.jobs import State
+from dflow_hpc.executors.broker.records import fold
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import State
-from dflow_hpc.executors.machine import Limits, Machine, Resources, Waits
+from dflow_hpc.executors.profiles.machine import Limits, Machine, Resources, Waits
 from dflow_hpc.executors.protocol.scripts import script_files
-from dflow_hpc.executors.records import fold
 from dflow_hpc.executors.site import Batch, Look, Marker, Parcel, Sighting, Taken
 
 WAITS = Waits(quiet=0.0, longest=0.0, fast=0.0, steady=0.0, why=5.0)

@@ -12,7 +12,7 @@ import pytest
 
 from dflow_hpc.cli.main import main
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Limits, Machine
+from dflow_hpc.executors.profiles.machine import Limits, Machine
 from tests.broker.far import Far, soon
 from tests.schedulers import fakes
 

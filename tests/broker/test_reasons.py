@@ -2,8 +2,8 @@
 
 import pytest
 
-from dflow_hpc.executors.jobs import Job, State
-from dflow_hpc.executors.reasons import Stuck, meaning, passes
+from dflow_hpc.executors.broker.jobs import Job, State
+from dflow_hpc.executors.broker.reasons import Stuck, meaning, passes
 
 ORDINARY = ["PENDING", "PENDING (Priority)", "PENDING (Resources)", "Q", "Q (Not Running: Not enough free nodes)"]
 

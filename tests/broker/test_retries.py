@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors import questions as q
 from dflow_hpc.executors import schedulers, site
-from dflow_hpc.executors.dispatcher import Dispatcher
+from dflow_hpc.executors.broker import questions as q
+from dflow_hpc.executors.broker.dispatcher import Dispatcher
+from dflow_hpc.executors.broker.jobs import Job, State
+from dflow_hpc.executors.broker.retries import again, checked
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import Job, State
-from dflow_hpc.executors.machine import Machine, Resources, Waits, machine_from
-from dflow_hpc.executors.retries import again, checked
+from dflow_hpc.executors.profiles.machine import Machine, Resources, Waits, machine_from
 from dflow_hpc.executors.schedulers import JobScript
 
 ASKED = Resources(memory="1GB", time="10m")

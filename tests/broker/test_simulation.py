@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import HostUnreachable
-from dflow_hpc.executors import questions as q
-from dflow_hpc.executors.dispatcher import Dispatcher
+from dflow_hpc.executors.broker import questions as q
+from dflow_hpc.executors.broker.dispatcher import Dispatcher
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Limits, Machine, Resources, Waits
+from dflow_hpc.executors.profiles.machine import Limits, Machine, Resources, Waits
 from dflow_hpc.executors.site import Parcel
 from tests.broker.world import World, open_states
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Machine, Waits
+from dflow_hpc.executors.profiles.machine import Machine, Waits
 from tests.broker.far import Far
 
 pytestmark = pytest.mark.rig

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors import site
+from dflow_hpc.executors.broker.jobs import State
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import State
 
 _FINAL = {
     "NODE_FAIL": FailureClass.INFRA,

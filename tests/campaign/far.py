@@ -24,12 +24,12 @@ from dflow_hpc.config import config
 from dflow_hpc.engines.local import provision
 from dflow_hpc.engines.local.state import RunState
 from dflow_hpc.engines.local.work import placement
-from dflow_hpc.executors import placing
-from dflow_hpc.executors.jobs import State
+from dflow_hpc.executors.broker.jobs import State
+from dflow_hpc.executors.broker.records import fold
 from dflow_hpc.executors.journal import Reader
-from dflow_hpc.executors.machine import Machines
+from dflow_hpc.executors.profiles import placing
+from dflow_hpc.executors.profiles.machine import Machines
 from dflow_hpc.executors.protocol import Scripts
-from dflow_hpc.executors.records import fold
 from dflow_hpc.executors.transport import open_transport
 
 CLIENT = Path(__file__).with_name("far_client.py")

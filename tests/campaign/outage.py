@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from rig.fixtures import slurm_clusters
 
 from dflow_hpc.compile import Compiled
-from dflow_hpc.executors.machine import Waits
+from dflow_hpc.executors.profiles.machine import Waits
 
 MARGIN = 60
 """Seconds that an outage may cost more than it lasts."""

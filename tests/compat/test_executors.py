@@ -16,8 +16,8 @@ from dflow_hpc.compat.executors import (
 from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import CompileError, ConfigError
-from dflow_hpc.executors import placing
-from dflow_hpc.executors.machine import machine_from
+from dflow_hpc.executors.profiles import placing
+from dflow_hpc.executors.profiles.machine import machine_from
 from dflow_hpc.manifest.placing import wish_of, wishes
 
 HEADER = """#!/bin/bash

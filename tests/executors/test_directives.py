@@ -3,8 +3,8 @@
 import pytest
 
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.directives import Directives
-from dflow_hpc.executors.machine import Resources, step_resources
+from dflow_hpc.executors.profiles.directives import Directives
+from dflow_hpc.executors.profiles.machine import Resources, step_resources
 from dflow_hpc.executors.schedulers import JobScript, get
 
 HEADER = """#!/bin/bash

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.dpdispatcher import translate
-from dflow_hpc.executors.machine import Resources, machine_from, step_resources
+from dflow_hpc.executors.profiles.dpdispatcher import translate
+from dflow_hpc.executors.profiles.machine import Resources, machine_from, step_resources
 from dflow_hpc.executors.transport.sshconfig import host_config
 
 MACHINE = {

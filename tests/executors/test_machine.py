@@ -6,8 +6,8 @@ from dflow_hpc.compile import Compiled
 from dflow_hpc.config import user_config_dir
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors import placing
-from dflow_hpc.executors.machine import Limits, Machines, Resources, Waits, machine_files, step_resources
+from dflow_hpc.executors.profiles import placing
+from dflow_hpc.executors.profiles.machine import Limits, Machines, Resources, Waits, machine_files, step_resources
 
 CPU = """
 [machine.cpu]

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from dflow_hpc.errors import ConfigError, ManifestError
-from dflow_hpc.executors import placing
-from dflow_hpc.executors.machine import Machines
+from dflow_hpc.executors.profiles import placing
+from dflow_hpc.executors.profiles.machine import Machines
 from dflow_hpc.manifest.placing import Rule, placed, wish_of
 
 HELPER = json.dumps({"bundle": "", "entry": {"kind": "module", "module": "dflow_hpc.op.util_ops", "name": "Init"}})

@@ -7,7 +7,7 @@ import pytest
 
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors import schedulers
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 from dflow_hpc.executors.schedulers import Accepted, JobScript, Phase
 from tests.schedulers import sge
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 from dflow_hpc.executors.schedulers import Accepted, JobScript, Phase, Refused, SchedulerSilent, Unclear, get
 from tests.schedulers import fakes
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.machine import Resources
+from dflow_hpc.executors.profiles.machine import Resources
 from dflow_hpc.executors.schedulers import Accepted, JobScript, Phase, Refused, SchedulerSilent, get
 
 pytestmark = pytest.mark.rig

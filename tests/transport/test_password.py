@@ -11,7 +11,7 @@ import paramiko
 import pytest
 
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.transport import LoginRefused, open_transport
 from dflow_hpc.executors.transport.paramiko import ParamikoTransport
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_hpc.executors.machine import Limits, Machine
+from dflow_hpc.executors.profiles.machine import Limits, Machine
 from tests.broker.far import QUICK, Far, soon
 
 HOLD = 'echo "$DFH_TOKEN" >>"$LEDGER"; until [ -e "$LEDGER.gate" ]; do sleep 0.05; done'

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dflow_hpc.errors import ConfigError, HostUnreachable
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.transport import LoginRefused, UnknownHost, open_transport
 from dflow_hpc.executors.transport.logins import LoginGate
 from dflow_hpc.executors.transport.sshconfig import host_config, own_known_hosts

@@ -24,7 +24,7 @@ from dflow_hpc.config import config
 from dflow_hpc.engines.argo import publish, repository, status, steer
 from dflow_hpc.engines.argo.lower import lower
 from dflow_hpc.errors import EngineError
-from dflow_hpc.executors import placing
+from dflow_hpc.executors.profiles import placing
 from dflow_hpc.kube import PODS, WORKFLOWS, Cluster, Conflict, NotFound, connect
 from dflow_hpc.manifest.ids import pod_name
 from dflow_hpc.manifest.view import COMPLETED

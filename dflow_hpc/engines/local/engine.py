@@ -28,9 +28,9 @@ from dflow_hpc.engines.local.rundir import RunDir, step_key
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import EngineError
-from dflow_hpc.executors import placing
 from dflow_hpc.executors.journal import Reader, Record
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles import placing
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.manifest.view import COMPLETED
 
 _FOLLOW_INTERVAL = 0.2

@@ -18,10 +18,10 @@ from dflow_hpc.engines.local import control
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.state import RunState
 from dflow_hpc.engines.local.work import placement
-from dflow_hpc.executors.jobs import Job, State, key_of
+from dflow_hpc.executors.broker.jobs import Job, State, key_of
+from dflow_hpc.executors.broker.records import Known, fold
 from dflow_hpc.executors.journal import Reader
-from dflow_hpc.executors.machine import Machine
-from dflow_hpc.executors.records import Known, fold
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.site import Batch
 from dflow_hpc.manifest.view import Node, named
 

@@ -1,7 +1,8 @@
 """Leaves that are placed on a machine: inputs out of the run's store, a job there, outputs back into the store.
 
 ``Machines`` has a ``MachineHost`` for each profile, which is to the engine what the local workers are: a leaf in, an
-outcome out, with a leaf directory that looks the same. The machine itself is the broker's (``executors/broker.py``).
+outcome out, with a leaf directory that looks the same. The machine itself is the broker's
+(``executors/broker/broker.py``).
 
 Not here: when and how a job is submitted, watched and cancelled; which machine (``placement.py``).
 
@@ -33,13 +34,13 @@ from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.staging import archive_of
 from dflow_hpc.engines.local.work.views import View
-from dflow_hpc.executors.broker import Broker
+from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.broker.jobs import key_of
+from dflow_hpc.executors.broker.questions import Ended
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
-from dflow_hpc.executors.jobs import key_of
 from dflow_hpc.executors.leaf import LeafRequest
-from dflow_hpc.executors.machine import Machine
-from dflow_hpc.executors.questions import Ended
+from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.runtimes import knows_entry_points
 from dflow_hpc.executors.site import Bytes, Folded, Marker, Parcel, Site

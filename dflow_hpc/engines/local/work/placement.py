@@ -3,7 +3,8 @@
 A profile with ``scheduler = "shell"``, no host and no transport is this host: its leaves go to the local workers, with
 its setup lines and as many of the workers as the CPUs that they ask for. Leaves of any other become jobs.
 
-Not here: the profiles themselves (``executors/machine.py``), and rules that re-place steps (``executors/placing.py``).
+Not here: the profiles themselves (``executors/profiles/machine.py``), and rules that re-place steps
+(``executors/profiles/placing.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import (
+from dflow_hpc.executors.profiles.machine import (
     Limits,
     Machine,
     Resources,

@@ -33,7 +33,7 @@ from dflow_hpc.engines.local.work.progress import ProgressWatch
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
-from dflow_hpc.executors.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine
 
 if TYPE_CHECKING:
     from dflow_hpc.engines.local.work.machines import MachineHost, Machines

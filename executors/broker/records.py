@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dflow_hpc.executors.broker.jobs import Job, State
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import Job, State
-from dflow_hpc.executors.machine import Resources, resources_from
+from dflow_hpc.executors.profiles.machine import Resources, resources_from
 from dflow_hpc.executors.site import Batch, Parcel
 
 Record = dict[str, Any]

@@ -21,10 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors.broker.jobs import Job
+from dflow_hpc.executors.broker.records import Leaf
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import Job
-from dflow_hpc.executors.machine import Resources, resources_from
-from dflow_hpc.executors.records import Leaf
+from dflow_hpc.executors.profiles.machine import Resources, resources_from
 from dflow_hpc.executors.schedulers.texts import memory_bytes, seconds
 from dflow_hpc.executors.site import Parcel
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dflow_hpc.executors.jobs import Job, State
+from dflow_hpc.executors.broker.jobs import Job, State
 
 _ORDINARY = re.compile(
     r"\w+"  # no reason at all

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.directives import Directives
+from dflow_hpc.executors.profiles.directives import Directives
 
 SCHEDULERS = {"slurm": "slurm", "pbs": "pbs", "torque": "torque", "shell": "shell"}
 _SSH = ("sshcontext", "ssh")

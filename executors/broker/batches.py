@@ -12,8 +12,8 @@ import base64
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from dflow_hpc.executors.broker.jobs import Job
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.jobs import Job
 from dflow_hpc.executors.site import Batch, Parcel
 
 

@@ -16,12 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dflow_hpc.executors import batches
-from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.faults import fault
-from dflow_hpc.executors.jobs import Act, Job, News, State, apply
-from dflow_hpc.executors.machine import Waits
-from dflow_hpc.executors.questions import (
+from dflow_hpc.executors.broker import batches
+from dflow_hpc.executors.broker.jobs import Act, Job, News, State, apply
+from dflow_hpc.executors.broker.questions import (
     Cancel,
     Ended,
     Event,
@@ -34,8 +31,8 @@ from dflow_hpc.executors.questions import (
     Started,
     Submit,
 )
-from dflow_hpc.executors.reasons import Stuck, without_trace
-from dflow_hpc.executors.records import (
+from dflow_hpc.executors.broker.reasons import Stuck, without_trace
+from dflow_hpc.executors.broker.records import (
     Leaf,
     Record,
     fold,
@@ -45,7 +42,10 @@ from dflow_hpc.executors.records import (
     note_paused,
     note_taken,
 )
-from dflow_hpc.executors.retries import changed, further
+from dflow_hpc.executors.broker.retries import changed, further
+from dflow_hpc.executors.failures import FailureClass
+from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.profiles.machine import Waits
 from dflow_hpc.executors.site import (
     Batch,
     Bounds,

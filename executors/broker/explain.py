@@ -13,10 +13,10 @@ import shlex
 from typing import Any, NamedTuple
 
 from dflow_hpc.executors import schedulers
-from dflow_hpc.executors.jobs import Job, State
-from dflow_hpc.executors.machine import Machine, Resources, Waits
-from dflow_hpc.executors.reasons import meaning
-from dflow_hpc.executors.records import Known
+from dflow_hpc.executors.broker.jobs import Job, State
+from dflow_hpc.executors.broker.reasons import meaning
+from dflow_hpc.executors.broker.records import Known
+from dflow_hpc.executors.profiles.machine import Machine, Resources, Waits
 from dflow_hpc.executors.site import Batch
 from dflow_hpc.executors.transport.sshconfig import ssh_target
 

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from dflow_hpc.errors import DflowError, ExecutorError, HostUnreachable
-from dflow_hpc.executors import questions as q
-from dflow_hpc.executors.dispatcher import Dispatcher
+from dflow_hpc.executors.broker import questions as q
+from dflow_hpc.executors.broker.dispatcher import Dispatcher
+from dflow_hpc.executors.broker.follow import Follower
+from dflow_hpc.executors.broker.jobs import State
+from dflow_hpc.executors.broker.records import Leaf
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
-from dflow_hpc.executors.follow import Follower
-from dflow_hpc.executors.jobs import State
 from dflow_hpc.executors.journal import Journal
-from dflow_hpc.executors.machine import Waits
-from dflow_hpc.executors.records import Leaf
+from dflow_hpc.executors.profiles.machine import Waits
 from dflow_hpc.executors.site import Bounds, Parcel, Refusal, Site
 
 _THREADS = 5

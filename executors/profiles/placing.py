@@ -24,7 +24,7 @@ from typing import Any
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.errors import ConfigError
-from dflow_hpc.executors.machine import Machine, Machines, machine_files, machine_from, step_resources
+from dflow_hpc.executors.profiles.machine import Machine, Machines, machine_files, machine_from, step_resources
 from dflow_hpc.manifest import placing
 from dflow_hpc.manifest.placing import HERE, Rule, wishes
 

@@ -266,8 +266,8 @@ def draw() -> str:
     lines = [
         "# The life of a job",
         "",
-        "Made from the table in `executors/jobs.py` by `python -m dflow_hpc.executors.jobs`; do not edit. What is not",
-        "listed changes nothing: answers come late, twice and out of order.",
+        "Made by `python -m dflow_hpc.executors.broker.jobs` from the table in that module; do not edit.",
+        "What is not listed changes nothing: answers come late, twice and out of order.",
         "",
         "| State | Meaning |",
         "|---|---|",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dflow_hpc.executors.jobs import Job
+from dflow_hpc.executors.broker.jobs import Job
 from dflow_hpc.executors.site import Batch, Marker
 
 

@@ -299,7 +299,8 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
     resources = Resources(**_checked(Resources, values.pop("resources", {}), f"{place}, resources"))
     limits = Limits(**_checked(Limits, values.pop("limits", {}), f"{place}, limits"))
     waits = Waits(**_checked(Waits, values.pop("waits", {}), f"{place}, waits"))
-    from dflow_hpc.executors import retries, schedulers  # import Resources from here
+    from dflow_hpc.executors import schedulers  # import Resources from here
+    from dflow_hpc.executors.broker import retries  # import Resources from here
 
     retry = retries.checked(values.pop("retry", {}), place)
     parts = ("extends", "resources", "limits", "waits", "retry")
