@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import shutil
 import stat
 import tarfile
 from collections.abc import Callable
@@ -148,17 +149,15 @@ def unpack(data: bytes, place: Callable[[str], Path | None]) -> None:
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            for member in archive:
+            while (member := archive.next()) is not None:
                 _unpack_member(archive, member, place)
+                archive.members.clear()  # it would keep all: of a thousand leaves that is several MB
     except (tarfile.TarError, EOFError, OSError) as error:
         raise StorageError(f"outputs of a machine were to be unpacked: {error}") from error
 
 
 def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Callable[[str], Path | None]) -> None:
-    parts = PurePosixPath(member.name).parts
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise StorageError(f"outputs of a machine were to be unpacked; the name {member.name!r} leads elsewhere.")
-    target = place(member.name)
+    target = _placed(member.name, place)
     if target is None:
         return
     if member.isdir():
@@ -172,10 +171,24 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Cal
             raise StorageError(f"outputs of a machine hold the link {member.name!r}, which leads out of them.")
         target.symlink_to(member.linkname)
         return
-    source = archive.extractfile(member)  # follows hard links
-    if source is None:
-        raise StorageError(f"outputs of a machine hold {member.name!r}, which is neither a file nor a directory.")
-    with source, target.open("wb") as sink:
-        while chunk := source.read(1 << 20):
-            sink.write(chunk)
+    if member.islnk():  # a file that came before
+        origin = _placed(member.linkname, place)
+        if origin is None or not origin.is_file():
+            raise StorageError(
+                f"outputs of a machine hold {member.name!r}, a link to {member.linkname!r}, which is not."
+            )
+        shutil.copyfile(origin, target)
+    else:
+        source = archive.extractfile(member)
+        if source is None:
+            raise StorageError(f"outputs of a machine hold {member.name!r}, which is neither a file nor a directory.")
+        with source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
     target.chmod(member.mode & 0o777 | 0o600)
+
+
+def _placed(name: str, place: Callable[[str], Path | None]) -> Path | None:
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise StorageError(f"outputs of a machine were to be unpacked; the name {name!r} leads elsewhere.")
+    return place(name)
