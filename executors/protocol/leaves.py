@@ -104,7 +104,7 @@ def _on_host(program: Mapping[str, Any], moved: Callable[[str], str], code: str 
         return [f"command -v python3 >/dev/null || {refusal}", f"exec {command}"]
     directory = shlex.quote(moved(program.get("directory") or "workdir"))
     command = " ".join(shlex.quote(moved(word)) for word in program["words"])
-    return [f"mkdir -p {directory}", f"cd {directory} || exit 64", f"exec {command}"]
+    return [f"[ -d {directory} ] || mkdir -p {directory}", f"cd {directory} || exit 64", f"exec {command}"]
 
 
 def _container(

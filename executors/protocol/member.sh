@@ -4,19 +4,23 @@
 # Fencing: it does nothing when another attempt counts, when it was revoked, or when another job has claimed the attempt;
 # a requeue of the same job goes on. It looks again before it publishes.
 # The marker, exit.json, is complete or absent, and .done/<token> comes after it. A job that was killed leaves neither.
+# A thousand of these may run on one machine: what a shell can do itself needs no process.
 # shellcheck disable=SC2317  # much here is called by traps
 set -u
 umask 077
-began=$(date +%s)
+read -r began _ </proc/uptime
+read -r host </proc/sys/kernel/hostname
 root=$1
 cd "$root" || exit 1
 bin=${0%/*}
 token=$(sed -n "$(($3 + 1))p" ".batch/$2/members")
 key=${token%-*} attempt=${token##*-}
-job=${DFH_JOB_ID:-$(uname -n).$$}
+job=${DFH_JOB_ID:-$host.$$}
 leaf=$root/$key/attempt.$attempt
 cd "$leaf" || exit 1
 
+newline='
+'
 counts() {
     [ ! -e "../revoked.$attempt" ] || return 1
     { read -r current <../current; } 2>/dev/null && [ "$current" = "$attempt" ]
@@ -84,7 +88,12 @@ pack() {
     [ ! -e outputs.list ] || while IFS= read -r line; do
         [ ! -e "$line" ] || set -- "$@" "$line"
     done <outputs.list
-    [ $# -eq 0 ] || kilobytes=$(du -skcL "$@" 2>/dev/null | sed -n '$s/[^0-9].*//p')
+    if [ $# -gt 0 ]; then
+        kilobytes=$(du -skcL "$@" 2>/dev/null)
+        kilobytes=${kilobytes##*"$newline"}
+        kilobytes=${kilobytes%%[!0-9]*}
+        kilobytes=${kilobytes:-0}
+    fi
     if [ "$kilobytes" -gt "${DFH_SMALL:-1024}" ]; then
         complete=false kilobytes=0
         set --
@@ -108,13 +117,16 @@ pack() {
     { echo exit.json; [ $# -eq 0 ] || printf '%s\n' "$@"; } >pack
 }
 
-# total WORD   What ".bytes" counts of it.
-total() {
-    number=0
+# Add up what ".bytes" counts.
+totals() {
+    pulled=0 pushed=0 spared=0
     [ ! -e .bytes ] || while read -r word more; do
-        [ "$word" != "$1" ] || number=$((number + more))
+        case $word in
+        pulled) pulled=$((pulled + more)) ;;
+        pushed) pushed=$((pushed + more)) ;;
+        spared) spared=$((spared + more)) ;;
+        esac
     done <.bytes
-    echo "$number"
 }
 
 text() { head -c 1000 trouble 2>/dev/null | tr '\n\t' '  ' | tr -d '"\\\000-\037'; }
@@ -124,11 +136,14 @@ publish() {
     trap '' TERM INT USR2 XCPU
     pack
     memory
+    totals
+    now=$(date +%s)
+    read -r up _ </proc/uptime
     said=''
     [ ! -s trouble ] || said=$(text)
     printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "sent": %s, "pulled": %s, "pushed": %s, "spared": %s, "log": %s, "text": "%s"}\n' \
-        "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$(uname -n)" "$began" "$(date +%s)" "$peak" "$complete" \
-        "$sent" "$(total pulled)" "$(total pushed)" "$(total spared)" "$((logged))" "$said" >exit.json.tmp || exit 1
+        "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$host" "$((now - ${up%.*} + ${began%.*}))" "$now" "$peak" \
+        "$complete" "$sent" "$pulled" "$pushed" "$spared" "$((logged))" "$said" >exit.json.tmp || exit 1
     sync exit.json.tmp 2>/dev/null || sync
     counts || {
         rm -f env.sh urls
@@ -167,7 +182,7 @@ runtime_trouble() {
     [ -e .main ] || printf '%s\n' "$what (rc $rc): $last" >trouble
 }
 
-mkdir -p workdir || exit
+[ -d workdir ] || mkdir workdir || exit
 shell='sh'
 if [ -e setup ] && command -v bash >/dev/null; then shell='bash -l'; fi  # "module" is a function of login shells
 # Shared by the attempts of a leaf: what one has saved, the next one finds.
