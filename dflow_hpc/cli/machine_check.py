@@ -94,7 +94,8 @@ class Check:
                 "Let one of them set its clock by NTP."
             )
         free = "" if home.free is None else f", {home.free / 2**30:.1f} GiB free"
-        return f"directory {home.root}{free}; clock {home.ahead:+.0f} s; python3 {home.python or 'none'} at the login"
+        clock, python = f"{round(home.ahead):+d} s", home.python or "none"
+        return f"directory {home.root}{free}; clock {clock}; python3 {python} at the login"
 
     def scheduler(self) -> str:
         """Ask the scheduler about itself."""
@@ -131,7 +132,7 @@ class Check:
                 f"the job ran on {marker['host']}, and {what}:\n{_indented(said)}\n    What jobs need comes from the "
                 "setup lines and the images of the profile."
             )
-        return f"a job ran on {marker['host']} and left its marker; {said}"
+        return f"a job ran on {marker['host']} and left its marker; {_indented(said).lstrip()}"
 
     def _submit(self, token: str) -> str:
         cargo, batch = Cargo(), f"check-{token}"

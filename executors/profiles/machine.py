@@ -37,6 +37,8 @@ VIAS = ("node",)
 STAGINGS = ("ssh", "s3")
 FILE_NAME = "machines.toml"
 _SITE = Path("/etc/dflow-hpc")
+_MEANT = {"partition": "queue", "mem": "memory", "walltime": "time", "ntasks": "tasks", "gres": "gpus"}
+"""Keys that other tools know, and ours."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,11 @@ class Machines:
         return {**below, **table}, where
 
     def _unknown(self, name: str, line: list[str]) -> ConfigError:
+        if line and line[-1].startswith(f"{name} ("):
+            return ConfigError(
+                f"{line[-1]} extends the profile of its own name in a lower file; none has one. Leave `extends` out, "
+                f"or name another profile: {', '.join(self.names)}."
+            )
         asked = f"extended by {line[-1]}" if line else "asked for"
         files = ", ".join(map(str, self._files)) or f"no file; {FILE_NAME} beside the script is the first that is read"
         close = difflib.get_close_matches(name, self.names, n=1)
@@ -297,6 +304,7 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
     place = f"{where}: machine {name!r}"
     values = dict(table)
     resources = Resources(**_checked(Resources, values.pop("resources", {}), f"{place}, resources"))
+    _sensible(resources, f"{place}, resources")
     limits = Limits(**_checked(Limits, values.pop("limits", {}), f"{place}, limits"))
     waits = Waits(**_checked(Waits, values.pop("waits", {}), f"{place}, waits"))
     from dflow_hpc.executors import schedulers  # import Resources from here
@@ -319,6 +327,21 @@ def machine_from(name: str, table: Mapping[str, Any], where: str) -> Machine:
         if value not in choices:
             raise ConfigError(f"{place}: {key} = {value!r}; known are {', '.join(word for word in choices if word)}.")
     return machine
+
+
+def _sensible(resources: Resources, where: str) -> None:
+    """Complain now about amounts that each job would be refused for."""
+    from dflow_hpc.executors.schedulers import texts  # imports Resources from here
+
+    try:
+        texts.counted(resources)
+        if resources.memory is not None:
+            texts.memory_bytes(resources.memory)
+        for duration in (resources.time, resources.warn):
+            if duration is not None:
+                texts.seconds(duration)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def step_resources(defaults: Resources, wished: Mapping[str, Any], what: str) -> Resources:
@@ -375,4 +398,6 @@ def _checked(
 def _known(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in known:
-            raise ConfigError(f"{where}: {key!r} is no known key; known are {', '.join(sorted(known))}.")
+            close = [_MEANT[key]] if _MEANT.get(key) in known else difflib.get_close_matches(key, known, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{where}: {key!r} is no known key; known are {', '.join(sorted(known))}.{meant}")
