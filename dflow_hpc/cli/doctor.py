@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from dflow_hpc.config import S3_SETTINGS, SETTINGS, Settings, config, s3_config
+from dflow_hpc.config import S3_SETTINGS, SETTINGS, Settings, config, is_local, s3_config
 
 _SECRET = ("token", "access_key", "secret_key", "http_headers")
 Finding = tuple[bool, str]
@@ -132,12 +132,27 @@ wf.submit()
 
 
 @click.command("doctor")
-def doctor_command() -> int:
-    """Check that this machine can run workflows, down to a real one."""
-    checks: tuple[Callable[[], Finding], ...] = (_python, _directory, _state, _namespaces, _hello)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "argo"]),
+    help="What is to run them: this machine or Argo; as the settings say (mode) unless given.",
+)
+def doctor_command(engine: str | None) -> int:
+    """Check that workflows can run, here or on Argo, down to a real one."""
     well = True
-    for check in checks:
-        good, text = check()
+    for good, text in _findings(is_local() if engine is None else engine == "local"):
         click.echo(f"{'ok ' if good else 'BAD'} {text}")
         well = well and good
     return 0 if well else 1
+
+
+def _findings(local: bool) -> Iterator[Finding]:
+    if local:
+        for check in (_python, _directory, _state, _namespaces, _hello):
+            yield check()
+        return
+    from dflow_hpc.engines.argo.doctor import examine
+    from dflow_hpc.engines.argo.engine import ArgoEngine
+
+    yield _python()
+    yield from examine(ArgoEngine())

@@ -199,6 +199,25 @@ class Cluster:
 
         return follow(lambda: self._list(kind, labels, fields), stream, seconds=seconds)
 
+    def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
+        """Say whether we are allowed to do something in the namespace; nothing is done.
+
+        Args:
+            verb: ``get``, ``list``, ``create``, ...
+            group: The resource's API group; empty for the core.
+            resource: Such as ``pods``.
+            subresource: Such as ``log``.
+        """
+        wish = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {**wish, "subresource": subresource}},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self.connection.request(f"say whether we may {verb} {resource}", "POST", path, body=review)
+        return bool(answer["status"]["allowed"])
+
     def log(self, pod: str, container: str, *, follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
         """Yield the lines that a container wrote.
 

@@ -1,8 +1,10 @@
-"""The Argo engine on a real Argo: programs, artifacts, secrets."""
+"""The Argo engine on a real Argo: programs, artifacts, secrets, steering, and servers that go away meanwhile."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,17 @@ import pytest
 from dflow_hpc import (
     PythonOPTemplate,
     Secret,
+    Slices,
     Step,
+    Steps,
     Workflow,
     config,
+    download_artifact,
+    upload_artifact,
 )
 from dflow_hpc.engines.argo.engine import ArgoEngine
-from dflow_hpc.kube import SECRETS
+from dflow_hpc.errors import EngineError, WorkflowFailed
+from dflow_hpc.kube import PODS, SECRETS
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ops
@@ -58,6 +65,38 @@ def test_an_example_says_on_argo_what_it_says_locally(kube_rig, tmp_path, name, 
     assert "Succeeded" in answer.stdout
 
 
+def test_commands_show_a_run(kube_rig, tmp_path):
+    run = _command(kube_rig, tmp_path, "submit", str(EXAMPLES / "hello.py"), check=False)
+    [name] = [line.split(":")[0] for line in run.stderr.splitlines() if "submitted to the namespace" in line]
+    assert f"{name}: Succeeded" in _command(kube_rig, tmp_path, "wait", name).stdout
+    assert name in _command(kube_rig, tmp_path, "list").stdout
+    workflow = json.loads(_command(kube_rig, tmp_path, "get", name, "-o", "json").stdout)
+    assert workflow["status"]["phase"] == "Succeeded"
+    _command(kube_rig, tmp_path, "get", name, "--watch")
+    _command(kube_rig, tmp_path, "logs", name)
+    _command(kube_rig, tmp_path, "delete", name)
+    gone = _command(kube_rig, tmp_path, "get", name, check=False)
+    assert gone.returncode == 2
+    assert "was deleted" in gone.stderr
+
+
+def test_artifacts_parameters_and_slices_come_back(argo, tmp_path):
+    Path("in.txt").write_text("three")
+    workflow = Workflow("slices")
+    sliced = Slices(input_parameter=["n"], output_parameter=["square"], output_artifact=["note"])
+    many = _step("many", ops.square, template={"slices": sliced}, parameters={"n": [1, 2, 3]}, with_param=[0, 1, 2])
+    one = _step("one", ops.copy_text, artifacts={"source": upload_artifact("in.txt")})
+    workflow.add([many, one])
+    workflow.run(timeout=SECONDS)
+    squares = workflow.query_step(name="many", phase="Succeeded")
+    assert sorted(step.outputs.parameters["square"].value[0]["dflow_list_item"] for step in squares) == [1, 4, 9]
+    notes = download_artifact(squares[0].outputs.artifacts["note"], path="notes")
+    assert [Path(path).read_text() for path in notes] == ["1", "2", "3"]
+    [copied] = workflow.query_step(name="one")
+    [path] = download_artifact(copied.outputs.artifacts["target"], path="copied")
+    assert Path(path).read_text() == "three"
+
+
 def test_a_secret_reaches_the_step_and_stands_nowhere_else(argo, kube_rig):
     workflow = Workflow("secret")
     secret = Secret("s3cr3t-w0rd")
@@ -71,3 +110,68 @@ def test_a_secret_reaches_the_step_and_stands_nowhere_else(argo, kube_rig):
     assert "s3cr3t-w0rd" not in shown
     workflow.delete()
     kube_rig.kubectl("wait", "--for=delete", f"secret/{secret.name}", "--timeout=60s", timeout=70)
+
+
+def test_a_failed_step_is_named_logged_and_retried(argo):
+    workflow = Workflow("fails")
+    first = _step("first", ops.note)
+    steps = Steps("inner")
+    steps.add(_step("second", ops.fail_once, artifacts={"flag": upload_artifact(_file("flag", "0"))}))
+    workflow.add(first)
+    workflow.add(Step("inner", steps))
+    with pytest.raises(WorkflowFailed, match="ended as Failed"):
+        workflow.run(timeout=SECONDS)
+    [failed] = workflow.query_step(name="second")
+    assert "the flag is down" in failed.message
+    [log] = argo.logs(workflow.id, "second")
+    assert b"the flag is down" in b"\n".join(log.lines())
+    started = workflow.query_step(name="first")[0].startedAt
+    # What was wrong is mended where the step will read it: the object in the repository.
+    key = failed.inputs.artifacts["flag"].s3.key
+    argo._store().put(Path(_file("flag", "1")), key)
+    workflow.retry()
+    assert argo.wait(workflow.id, SECONDS) == "Succeeded"
+    assert workflow.query_step(name="first")[0].startedAt == started
+    assert [step.phase for step in workflow.query_step(name="second")] == ["Succeeded"]
+    again = argo.resubmit(workflow.id)
+    assert argo.wait(again, SECONDS) == "Succeeded"
+
+
+def _file(name, text):
+    Path(name).write_text(text)
+    return name
+
+
+def test_suspend_resume_and_stop(argo):
+    workflow = Workflow("long")
+    workflow.add(_step("wait", ops.wait_long))
+    workflow.submit()
+    _until_running(argo, workflow.id)
+    workflow.suspend()
+    workflow.resume()
+    workflow.stop()
+    assert argo.wait(workflow.id, SECONDS) == "Failed"
+    with pytest.raises(EngineError, match="nothing to do"):
+        workflow.terminate()
+
+
+def _until_running(argo, name):
+    for event in argo.cluster.watch(PODS, labels=f"workflows.argoproj.io/workflow={name}", seconds=SECONDS):
+        if event.object["status"].get("phase") == "Running":
+            return
+    pytest.fail("no pod of it ran")
+
+
+def test_nothing_is_lost_when_servers_go_away_in_the_middle(argo, kube_faults):
+    workflow = Workflow("robust")
+    for number in range(3):
+        workflow.add(_step(f"note-{number}", ops.note))
+    workflow.submit()
+    phases = []
+    looking = threading.Thread(target=lambda: phases.append(argo.wait(workflow.id, SECONDS)))
+    looking.start()
+    for daemon in ("apiserver", "argo", "apiserver"):
+        kube_faults.ctl("restart", daemon)
+    looking.join(SECONDS)
+    assert phases == ["Succeeded"]
+    assert len(workflow.query_step(type="Pod")) == 3

@@ -30,6 +30,7 @@ _OF_ONE_RUN = (
     "workflows.argoproj.io/workflow-archiving-status",
 )
 """Labels that the controller sets."""
+_RESUBMITTED = "workflows.argoproj.io/resubmitted-from-workflow"
 _LOG = "main-logs"
 
 
@@ -130,6 +131,7 @@ def _reopen(workflow: Workflow) -> None:
     status.update(phase="Running", finishedAt=None)
     status.pop("message", None)
     status["conditions"] = [one for one in status.get("conditions") or [] if one.get("type") != "Completed"]
+    status.pop("persistentVolumeClaims", None)  # those of the ended run are gone
     for spec in (workflow["spec"], status.get("storedWorkflowTemplateSpec") or {}):
         spec.pop("shutdown", None)
     labels = workflow["metadata"].setdefault("labels", {})
@@ -148,6 +150,7 @@ def resubmission(workflow: Workflow) -> Workflow:
         if not key.startswith(("workflows.argoproj.io/pod-name", "dflow-hpc/creation"))
     }
     spec = {key: value for key, value in workflow["spec"].items() if key not in ("shutdown", "suspend")}
+    labels[_RESUBMITTED] = metadata["name"]
     kept = {"generateName": metadata["name"][:52] + "-", "labels": labels, "annotations": annotations}
     return {
         "apiVersion": workflow["apiVersion"],
