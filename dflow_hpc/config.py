@@ -65,6 +65,7 @@ SETTINGS: Mapping[str, Setting] = {
     "detect_empty_dir": Setting(True, boolize, "mark empty directories in artifacts, so that they arrive"),
     "util_image": Setting("python:3.8", str, "image of helper steps"),
     "util_image_pull_policy": Setting(None, nullable, "pull policy of that image"),
+    "bridge_image": Setting("dflow-hpc", str, "image, with this package, of the pods that hand steps to machines"),
     "raise_for_group": Setting(False, boolize, "default of Slices(raise_for_group=)"),
     "detach": Setting(False, boolize, "submit() returns at once; the run goes on in a process of its own"),
     "debug_workdir": Setting(".", str, "directory in which local runs lie"),

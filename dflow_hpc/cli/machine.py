@@ -16,6 +16,7 @@ import click
 
 from dflow_hpc.cli.machine_check import Check, Wrong
 from dflow_hpc.cli.profiles import import_command, profile_text
+from dflow_hpc.cli.secret import secret_command
 from dflow_hpc.compile.closure import foreign_imports
 from dflow_hpc.errors import ConfigError, ExecutorError
 from dflow_hpc.executors.profiles.machine import Machine, Machines, machine_files
@@ -29,6 +30,7 @@ def machine_command() -> None:
 
 
 machine_command.add_command(import_command)
+machine_command.add_command(secret_command)
 
 
 def _profile(name: str) -> Machine:

@@ -35,6 +35,7 @@ _COMMANDS = {
     "gc": ("steer", "Remove runs that ended a while ago."),
     "config": ("doctor", "Print the settings, each with the layer it came from."),
     "machine": ("machine", "Look at the profiles of machines, and prove that one works."),
+    "bridge": ("gateway", "Run the step of this pod on its machine: what bridge pods of Argo run."),
     "doctor": ("doctor", "Check that this machine can run workflows."),
 }
 

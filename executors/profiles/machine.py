@@ -33,7 +33,7 @@ from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.runtimes import RUNTIMES, Runtime
 
 TRANSPORTS = ("paramiko", "openssh", "local")
-VIAS = ("node",)
+VIAS = ("bridge", "node")
 STAGINGS = ("ssh", "s3")
 FILE_NAME = "machines.toml"
 _SITE = Path("/etc/dflow-hpc")
@@ -128,7 +128,8 @@ class Machine:
     """Options for the login to the host itself, each as after ``ssh -o``: ``"IdentityFile=~/.ssh/id_site"``."""
     transport: str | None = None
     via: str | None = None
-    """``node``: the machine of a virtual node of Kubernetes, which ``SlurmJobTemplate`` asks for."""
+    """How Argo reaches it: ``bridge`` (as None), by a pod for each leaf; ``node``, as a virtual node of Kubernetes,
+    which ``SlurmJobTemplate`` asks for."""
     root: str | None = None
     """Directory there, absolute or relative to the home."""
     setup: tuple[str, ...] = ()
@@ -153,6 +154,11 @@ class Machine:
     def account(self) -> tuple[str | None, ...]:
         """What profiles of one account have in common: they share a login, the look at its queue, and a journal."""
         return (self.scheduler, self.host, self.ssh_config, *self.ssh_options, self.transport, self.root)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this host, without a scheduler or a container: its leaves need no job."""
+        return (self.scheduler, self.host, self.transport, self.runtime) == ("shell", None, None, "none")
 
     @property
     def containers(self) -> Runtime:

@@ -22,7 +22,7 @@ from typing import Any, Self
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
 from dflow_hpc.engines.argo import publish, repository, status, steer
-from dflow_hpc.engines.argo.lower import lower
+from dflow_hpc.engines.argo.lower import bridges, lower
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles import placing
 from dflow_hpc.kube import PODS, WORKFLOWS, Cluster, Conflict, NotFound, connect
@@ -117,8 +117,9 @@ class ArgoEngine:
                 "a workflow was to be submitted to Argo with steps to reuse; this version takes steps over in local "
                 "runs only. Submit it without reuse_step."
             )
-        compiled, _ = placing.settle(compiled, placing.script_directory(), config["place"])
-        workflow = lower(compiled.manifest, id=id)
+        compiled, machines = placing.settle(compiled, placing.script_directory(), config["place"])
+        gateways = publish.gateways(bridges(compiled.manifest, machines), self.cluster)
+        workflow = lower(compiled.manifest, machines, id=id, image=config["bridge_image"], gateways=gateways)
         name: str = workflow["metadata"]["name"]
         if compiled.bundle is not None:
             publish.publish(compiled.bundle, self._store())

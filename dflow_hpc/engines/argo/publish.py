@@ -10,13 +10,15 @@ Trap: a Secret is made before the Workflow, whose pods need it, and can be owned
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dflow_hpc.compile import Bundle, Compiled
 from dflow_hpc.engines.argo.lower import MANAGED
+from dflow_hpc.engines.bridge.template import secret_name
 from dflow_hpc.errors import EngineError
-from dflow_hpc.kube import SECRETS, Cluster, Conflict
+from dflow_hpc.kube import SECRETS, Cluster, Conflict, NotFound
 from dflow_hpc.storage.store import Store
 
 
@@ -59,6 +61,33 @@ def _check_ours(cluster: Cluster, name: str) -> None:
             f"(it lacks the label {next(iter(MANAGED))}). Give yours another name: Secret(value, name=...); or use the "
             "existing one: Secret(name=...)."
         )
+
+
+def gateways(machines: Sequence[str], cluster: Cluster) -> set[str]:
+    """Return those of the machines that have a gateway in the namespace.
+
+    Raises:
+        EngineError: A machine has neither a gateway nor a login there: its pods would wait for ever.
+    """
+    found = set()
+    for machine in machines:
+        if _exists(cluster, secret_name(machine, gateway=True)):
+            found.add(machine)
+        elif not _exists(cluster, secret_name(machine)):
+            raise EngineError(
+                f"steps were to run on machine {machine!r} from Argo; the namespace {cluster.namespace!r} has no "
+                f"Secret {secret_name(machine)!r}, with which a pod logs in there. "
+                f"Make it: dflow-hpc machine secret {machine}"
+            )
+    return found
+
+
+def _exists(cluster: Cluster, name: str) -> bool:
+    try:
+        cluster.get(SECRETS, name)
+    except NotFound:
+        return False
+    return True
 
 
 def own(names: list[str], cluster: Cluster, workflow: dict[str, Any]) -> None:

@@ -149,10 +149,19 @@ class MachineHost:
         machine: The profile.
         broker: Its account's.
         settings: What the run's leaves share; see ``LocalLeafHost``.
+        on_record: Called with a leaf's record before the machine may forget the leaf.
     """
 
-    def __init__(self, machine: Machine, broker: Broker, settings: dict[str, Any]):
+    def __init__(
+        self,
+        machine: Machine,
+        broker: Broker,
+        settings: dict[str, Any],
+        *,
+        on_record: Callable[[dict[str, Any]], None] = lambda _record: None,
+    ):
         self._machine = machine
+        self._on_record = on_record
         self._settings = settings
         self._contained = "" if machine.runtime == "none" else machine.runtime
         self._code = Path(settings["code_dir"]) if settings["code_dir"] else None
@@ -180,7 +189,9 @@ class MachineHost:
         except staging.StagingError as error:
             now = time.time()
             record = {"phase": "Error", "message": str(error), "failure": error.failure, "started": now}
-            return self._write(request, root, {**record, "finished": now, "notices": []})
+            record = self._write(request, root, {**record, "finished": now, "notices": []})
+            self._on_record(record)
+            return record
         late = _Deadline(request, self.broker, parcel.key)
         notices: list[str] = []
         self._at_work.add(parcel.key)
@@ -199,6 +210,7 @@ class MachineHost:
         record = {"started": started, "finished": time.time(), "notices": notices, **record}
         fault("machines.before-record")
         self._write(request, root, record)
+        await asyncio.to_thread(self._on_record, record)
         fault("machines.after-record")
         self.broker.delivered(parcel.key)
         return record

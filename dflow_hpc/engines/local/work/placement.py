@@ -80,7 +80,7 @@ class Placements:
             )
         machine = self._profiles[name]
         resources = _resources(machine.resources, wished, template)
-        if not _is_here(machine):
+        if not machine.is_here:
             return Place(machine=machine, resources=resources)
         wanted = max(1, resources.cpus * resources.tasks)
         return Place(wanted if self._workers <= 0 else min(wanted, self._workers), machine.setup)
@@ -107,10 +107,6 @@ def profiles(run_dir: Path) -> dict[str, Machine]:
 
 def _resources(defaults: Resources, wished: str, template: dict[str, Any]) -> Resources:
     return step_resources(defaults, json.loads(wished), f"template {template.get('name')!r}")
-
-
-def _is_here(machine: Machine) -> bool:
-    return (machine.scheduler, machine.host, machine.transport, machine.runtime) == ("shell", None, None, "none")
 
 
 def _machine(kept: dict[str, Any]) -> Machine:

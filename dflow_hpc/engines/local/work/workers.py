@@ -266,7 +266,7 @@ class LocalLeafHost:
                 self._machine(place.machine).delivered(request)
             return recorded
         if place.machine is not None:
-            spec = functools.partial(_spec, request, root, place)
+            spec = functools.partial(leaf_spec, request, root, place)
             return _as_outcome(await self._machine(place.machine).run(request, str(root), spec, place))
         if (failed := await brought.bring(request, self._settings["store"])) is not None:
             return failed
@@ -427,10 +427,11 @@ async def _until_done(done: asyncio.Future[int | None]) -> None:
 
 def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> bytes:
     head = json.dumps(["run", request.node_id, str(root), place.slots])
-    return f"{head}\t{json.dumps(_spec(request, root, place))}\n".encode()
+    return f"{head}\t{json.dumps(leaf_spec(request, root, place))}\n".encode()
 
 
-def _spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[str, Any]:
+def leaf_spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[str, Any]:
+    """Return what the process (or the host of a machine) that runs a leaf is told."""
     template = request.template
     if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
         env = (template.get("script") or {}).get("env")
