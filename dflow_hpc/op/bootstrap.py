@@ -77,7 +77,9 @@ if __name__ == "__main__":
 
 # dflow-workflow: {{workflow.name}}
 '''
-_INPUTS = "# dflow-inputs: {{=toJson(inputs.parameters)}}\n"
+INPUTS_COMMENT = "# dflow-inputs:"
+"""Begins the line of the script that holds the input parameters, as JSON."""
+_INPUTS = INPUTS_COMMENT + " {{=toJson(inputs.parameters)}}\n"
 
 
 def source(record: Mapping[str, Any], *, root: str = "/tmp", parameters: bool = True) -> str:  # noqa: S108

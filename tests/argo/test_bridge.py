@@ -9,6 +9,7 @@ from dflow_hpc.engines.bridge import pod, template
 from dflow_hpc.engines.bridge.leaf import Told
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles.machine import Machine
+from dflow_hpc.op import bootstrap
 
 FAR = Machine("far", "slurm", host="h")
 LEAF = {
@@ -48,6 +49,14 @@ def test_a_placed_leaf_becomes_a_bridge_and_the_pod_finds_it_again():
     assert back["activeDeadlineSeconds"] == "60"
     assert mine.result
     assert not back["volumes"]
+
+
+def test_the_parameters_of_a_python_op_are_read_from_its_script():
+    annotations = {**LEAF["metadata"]["annotations"], "dflow-hpc/op": "{}"}
+    source = bootstrap.source({}).replace("{{=toJson(inputs.parameters)}}", json.dumps({"n": "3\n"}))
+    leaf = {**LEAF, "metadata": {"annotations": annotations}, "script": {**LEAF["script"], "source": source}}
+    back = template.restored(template.bridged(leaf, "far", "ours", "s"), {})
+    assert back["inputs"]["parameters"] == [{"name": "n", "value": "3\n"}]
 
 
 def test_a_machine_with_a_gateway_gets_its_secret_only():

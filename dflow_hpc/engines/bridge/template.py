@@ -11,12 +11,15 @@ Trap: no annotation may hold JSON with tags in it: Argo escapes a value once, fo
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from dflow_hpc.errors import EngineError
+from dflow_hpc.manifest.placing import OP_RECORD
 from dflow_hpc.manifest.view import annotations_of
+from dflow_hpc.op.bootstrap import INPUTS_COMMENT
 
 MOUNT = "/dflow-hpc/machine"
 """Where a pod finds the files of its Secret."""
@@ -133,10 +136,19 @@ def restored(template: Mapping[str, Any], environment: Mapping[str, str]) -> dic
         "source": container.get("source"),
     }
     made = {**template, kind: {name: value for name, value in body.items() if value}}
+    if OP_RECORD in annotations:
+        made["inputs"] = {**(template.get("inputs") or {}), "parameters": _parameters(container["source"])}
     made["volumes"] = _without(template.get("volumes"))
     if _LIMIT in annotations:
         made["activeDeadlineSeconds"] = annotations.pop(_LIMIT)
     return {**made, "metadata": {**(template.get("metadata") or {}), "annotations": annotations}}
+
+
+def _parameters(source: str) -> list[dict[str, Any]]:
+    """Return the input parameters of a Python OP: a pod's template has none, its script has (``op/bootstrap.py``)."""
+    lines = [line for line in source.splitlines() if line.startswith(INPUTS_COMMENT)]
+    values = json.loads(lines[-1].removeprefix(INPUTS_COMMENT)) if lines else {}
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def told(environment: Mapping[str, str]) -> dict[str, str]:
