@@ -434,9 +434,8 @@ def leaf_spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[
     """Return what the process (or the host of a machine) that runs a leaf is told."""
     template = request.template
     if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
-        env = (template.get("script") or {}).get("env")
-        template = {key: value for key, value in template.items() if key not in ("script", "inputs")}
-        template |= {"env": env} if env else {}
+        env = {key: value for key, value in (template.get("script") or {}).items() if key == "env" and value}
+        template = {key: value for key, value in template.items() if key not in ("script", "inputs")} | env
     return {
         "id": request.node_id,
         "name": _short_name(request.node_name),
