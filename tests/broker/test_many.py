@@ -56,6 +56,5 @@ def test_a_pack_whose_time_is_over_goes_on_with_what_it_had_not_finished(tmp_pat
     assert "packed-1: Succeeded" in done.stdout, done.stdout
     assert "ended with PREEMPTED" in done.stdout
     starts = cpu.ok("cat ledger").split()
-    assert starts[0] == "0"
-    assert starts.count("0") == 1  # it had finished
+    assert starts.count(starts[0]) == 1  # it had finished; which one comes first depends on who was ready first
     assert set(starts) == {"0", "1", "2", "3"}
