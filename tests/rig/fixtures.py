@@ -178,15 +178,19 @@ class Kube:
         return run_ctl(verb, daemon, rig="kube")
 
 
-@pytest.fixture(scope="session")
-def kube_rig():
-    """Give the Kubernetes with Argo and S3, up, and without Workflows of other tests.
-
-    A test that makes a daemon fail takes ``kube_faults`` instead.
-    """
+@contextlib.contextmanager
+def kubernetes():
+    """Hold the Kubernetes with Argo and S3, up, and without Workflows of other tests."""
     with _held("kube", SECONDS_TO_BUILD) as file:
         kube = Kube(**json.loads(file.read_text()))
         kube.kubectl("delete", "workflows", "--all", timeout=300)
+        yield kube
+
+
+@pytest.fixture(scope="session")
+def kube_rig():
+    """Give the Kubernetes. A test that makes a daemon of it fail takes ``kube_faults`` instead."""
+    with kubernetes() as kube:
         yield kube
 
 

@@ -104,7 +104,7 @@ def _pack(target, layer, argo):
             text = json.dumps(image, sort_keys=True).encode()
             file = hashlib.sha256(text).hexdigest() + ".json"
             _add(archive, file, text)
-            tags = [_full_name(name.format(argo)) for name in names]
+            tags = [full_name(name.format(argo)) for name in names]
             manifest.append({"Config": file, "RepoTags": tags, "Layers": ["layer.tar"]})
         _add(archive, "manifest.json", json.dumps(manifest).encode())
 
@@ -115,7 +115,7 @@ def _add(archive, name, data):
     archive.addfile(member, io.BytesIO(data))
 
 
-def _full_name(name):
+def full_name(name):
     first = name.split("/")[0]
     if "." in first and "/" in name:
         return name

@@ -358,6 +358,13 @@ class Rig:
             self._ctr("images", "import", str(self.room / "images.tar"))
             stamp.write_text(digest)
 
+    def answer_to(self, images):
+        """Let the image answer to more names; those without a tag mean ``latest``."""
+        there = set(self._ctr("images", "ls", "-q").split())
+        wanted = {pictures.full_name(image if ":" in image else f"{image}:latest") for image in images}
+        for name in sorted(wanted - there):
+            self._ctr("images", "tag", pictures.full_name("debian:latest"), name)
+
     def _node_ready(self):
         ready = '{.status.conditions[?(@.type=="Ready")].status}'
         return self.kubectl("get", "node", objects.NODE, f"--output=jsonpath={ready}", check=False) == "True"
