@@ -21,7 +21,9 @@ _FURTHER = {
 def counts(verdicts: Mapping[str, Any]) -> str:
     """Return how many manifests came to what."""
     found = Counter(verdict.word for verdict in verdicts.values())
-    return ", ".join(f"{found[word]} {word}" for word in ("equal", "differs", "refused", "not run") if found[word])
+    return ", ".join(
+        f"{found[word]} {word}" for word in ("equal", "differs", "refused", "not run", "not compared") if found[word]
+    )
 
 
 def row(name: str, verdict: Any) -> str:

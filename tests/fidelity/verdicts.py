@@ -67,6 +67,12 @@ REASONS = {
     "artifact-disable-archive": "stores `/etc`, in which links lead out; the local store refuses those",
     "artifact-repository-ref": "names a repository that the cluster does not have; here the store is the run's",
     "exit-handler-with-artifacts": "writes to the current directory: `/` in its image, the leaf's own on the host",
+    "fibonacci-seq-conditional-param": "Argo's cache gave no outputs for a key that it had, so that a step failed",
+    "input-artifact-git": "clones over the network; the local engine does not, so the text of the failure is another",
+    "input-artifact-http": "fetches a file over HTTP; the text of the failure is the network's",
+    "scripts-javascript": "needs `node`, which the rig's image does not have and this host may",
+    "timeouts-workflow": "needs the command of an image, which Argo asks a registry for, and there is none",
+    "workflow-template-workflow-archive-logs": "keeps logs as an artifact; locally they lie in the run's directory",
 }
 """Why a manifest differs."""
 
