@@ -284,3 +284,26 @@ def test_a_repository_by_key_and_what_is_not_s3(cluster, untouched, monkeypatch)
         monkeypatch.setitem(s3_config, "repo_key", key)
         with pytest.raises(ConfigError, match=message):
             repository.settings(cluster)
+
+
+def test_reused_outputs_lie_in_caches_that_the_workflow_owns(engine, cluster):
+    from dflow_hpc.manifest.result import ArgoStep
+
+    key = {"name": "dflow_key", "value": "A step/1"}
+    outputs = {"parameters": [{"name": "n", "value": "3"}], "artifacts": []}
+    step = ArgoStep({"displayName": "a", "inputs": {"parameters": [key]}, "outputs": outputs}, "earlier")
+    compiled = Compiled(manifest(generateName="x-"))
+    compiled.manifest["spec"]["templates"].append({"name": "t", "inputs": {"parameters": [{"name": "dflow_key"}]}})
+    name = engine.submit(compiled, reuse=[step])
+    main, keyed = cluster.get(WORKFLOWS, name)["spec"]["templates"]
+    assert "memoize" not in main
+    assert keyed["memoize"]["cache"]["configMap"]["name"].startswith(f"{name}-reused-")
+    caches = cluster.list(CONFIG_MAPS)
+    assert len(caches) == 16
+    assert {one["metadata"]["ownerReferences"][0]["name"] for one in caches} == {name}
+    [text] = [value for one in caches for value in one["data"].values()]
+    assert json.loads(text)["outputs"]["parameters"][0]["value"] == "3"
+    step.modify_output_parameter("n", "9" * 800_000)
+    with pytest.raises(EngineError, match="Reuse fewer steps"):
+        engine.submit(compiled, reuse=[step])
+    assert len(cluster.list(WORKFLOWS)) == 1

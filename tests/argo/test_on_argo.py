@@ -175,3 +175,28 @@ def test_nothing_is_lost_when_servers_go_away_in_the_middle(argo, kube_faults):
     looking.join(SECONDS)
     assert phases == ["Succeeded"]
     assert len(workflow.query_step(type="Pod")) == 3
+
+
+def test_steps_of_an_earlier_run_are_taken_over(argo, kube_rig):
+    def workflow(second):
+        made = Workflow("reuse")
+        made.add(_step("first", ops.square, key="first-1", parameters={"n": 3}))
+        made.add(_step("second", ops.square, key=second, parameters={"n": 4}))
+        return made
+
+    first = workflow("second")
+    first.run(timeout=SECONDS)
+    [kept] = first.query_step(key="first-1")
+    kept.modify_output_parameter("square", 10)
+    again = workflow("other")
+    again.run(reuse_step=[kept], timeout=SECONDS)
+    steps = {step.key: step for step in again.query_step(type="Pod")}
+    assert steps["first-1"].outputs.parameters["square"].value == 10
+    assert steps["first-1"].memoizationStatus["hit"]
+    assert steps["other"].outputs.parameters["square"].value == 16
+    assert not steps["other"].memoizationStatus["hit"]
+    [path] = download_artifact(steps["first-1"].outputs.artifacts["note"], path="note")
+    assert Path(path).read_text() == "3"
+    again.delete()
+    caches = [f"configmap/{again.id}-reused-{digit}" for digit in "0f"]
+    kube_rig.kubectl("wait", "--for=delete", *caches, "--timeout=60s", timeout=70)

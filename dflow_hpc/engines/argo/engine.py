@@ -23,9 +23,11 @@ from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
 from dflow_hpc.engines.argo import publish, repository, status, steer
 from dflow_hpc.engines.argo.lower import bridges, lower
+from dflow_hpc.engines.argo.reuse import take_over
+from dflow_hpc.engines.local.provision import outputs_by_key
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles import placing
-from dflow_hpc.kube import PODS, WORKFLOWS, Cluster, Conflict, NotFound, connect
+from dflow_hpc.kube import CONFIG_MAPS, PODS, SECRETS, WORKFLOWS, Cluster, Conflict, NotFound, connect
 from dflow_hpc.manifest.ids import pod_name
 from dflow_hpc.manifest.view import COMPLETED
 from dflow_hpc.storage.objects import ObjectStore, object_store
@@ -107,25 +109,24 @@ class ArgoEngine:
             compiled: What ``compile_workflow`` gave.
             id: The run's name.
             detach: Of no meaning here.
-            reuse: Steps of earlier runs whose outputs are to be taken: refused in this version.
+            reuse: Steps of earlier runs (``ArgoStep``): a step with the key of one of them takes its outputs.
 
         Raises:
             EngineError: The cluster does not take it, or there is a run of that name.
         """
-        if reuse:
-            raise EngineError(
-                "a workflow was to be submitted to Argo with steps to reuse; this version takes steps over in local "
-                "runs only. Submit it without reuse_step."
-            )
         compiled, machines = placing.settle(compiled, placing.script_directory(), config["place"])
         gateways = publish.gateways(bridges(compiled.manifest, machines), self.cluster)
         workflow = lower(compiled.manifest, machines, id=id, image=config["bridge_image"], gateways=gateways)
         name: str = workflow["metadata"]["name"]
+        caches: list[dict[str, Any]] = []
+        if outputs := outputs_by_key(reuse):
+            workflow, caches = take_over(workflow, outputs, _now())
         if compiled.bundle is not None:
             publish.publish(compiled.bundle, self._store())
             for notice in compiled.bundle.notices:
                 self._say(f"{name}: {notice}")
         secrets = publish.make_secrets(compiled, self.cluster)
+        reused = [self.cluster.create(CONFIG_MAPS, cache)["metadata"]["name"] for cache in caches]
         try:
             made = self.cluster.create(WORKFLOWS, workflow)
         except Conflict as error:
@@ -133,7 +134,8 @@ class ArgoEngine:
                 f"the workflow {name} was to be submitted; the namespace {self.cluster.namespace!r} has one of that "
                 f"name already. Choose another id, or remove it: dflow-hpc delete {name}"
             ) from error
-        publish.own(secrets, self.cluster, made)
+        publish.own(SECRETS, secrets, self.cluster, made)
+        publish.own(CONFIG_MAPS, reused, self.cluster, made)
         self._say(f"{name}: submitted to the namespace {self.cluster.namespace}")
         return name
 
@@ -251,8 +253,7 @@ class ArgoEngine:
             EngineError: It has ended, or nothing in it waits under that name.
         """
         self._not_ended(id, "resumed")
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._change(id, lambda workflow: steer.resumed(workflow, now, node, parameters or {}))
+        self._change(id, lambda workflow: steer.resumed(workflow, _now(), node, parameters or {}))
 
     def retry(self, id: str, *, only: Sequence[str] = ()) -> None:
         """Run what failed again, and keep what succeeded.
@@ -294,6 +295,10 @@ class ArgoEngine:
     def _change(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change a Workflow with its node tree, whoever else changes it meanwhile."""
         self.cluster.update(WORKFLOWS, id, lambda kept: status.pack(change(status.unpack(kept)), kept))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _is_named(node: dict[str, Any], text: str) -> bool:

@@ -18,7 +18,7 @@ from dflow_hpc.compile import Bundle, Compiled
 from dflow_hpc.engines.argo.lower import MANAGED
 from dflow_hpc.engines.bridge.template import secret_name
 from dflow_hpc.errors import EngineError
-from dflow_hpc.kube import SECRETS, Cluster, Conflict, NotFound
+from dflow_hpc.kube import SECRETS, Cluster, Conflict, Kind, NotFound
 from dflow_hpc.storage.store import Store
 
 
@@ -90,15 +90,15 @@ def _exists(cluster: Cluster, name: str) -> bool:
     return True
 
 
-def own(names: list[str], cluster: Cluster, workflow: dict[str, Any]) -> None:
-    """Let a Workflow own its Secrets, beside others that do."""
+def own(kind: Kind, names: list[str], cluster: Cluster, workflow: dict[str, Any]) -> None:
+    """Let a Workflow own its Secrets or ConfigMaps, beside others that do."""
     metadata = workflow["metadata"]
     owner = {"apiVersion": workflow["apiVersion"], "kind": workflow["kind"]}
     owner |= {"name": metadata["name"], "uid": metadata["uid"]}
 
-    def add(secret: dict[str, Any]) -> dict[str, Any]:
-        owners = [one for one in secret["metadata"].get("ownerReferences") or [] if one["uid"] != owner["uid"]]
-        return {**secret, "metadata": {**secret["metadata"], "ownerReferences": [*owners, owner]}}
+    def add(owned: dict[str, Any]) -> dict[str, Any]:
+        owners = [one for one in owned["metadata"].get("ownerReferences") or [] if one["uid"] != owner["uid"]]
+        return {**owned, "metadata": {**owned["metadata"], "ownerReferences": [*owners, owner]}}
 
     for name in names:
-        cluster.update(SECRETS, name, add)
+        cluster.update(kind, name, add)
