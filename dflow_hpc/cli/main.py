@@ -36,6 +36,7 @@ _COMMANDS = {
     "config": ("doctor", "Print the settings, each with the layer it came from."),
     "machine": ("machine", "Look at the profiles of machines, and prove that one works."),
     "bridge": ("gateway", "Run the step of this pod on its machine: what bridge pods of Argo run."),
+    "gateway": ("gateway", "Run the steps that pods of Argo hand over, on one machine and over one login."),
     "doctor": ("doctor", "Check that this machine can run workflows."),
 }
 

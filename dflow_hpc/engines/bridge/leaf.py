@@ -1,4 +1,4 @@
-"""One leaf in a directory of its own, run as a job of a machine: what a bridge pod does.
+"""One leaf in a directory of its own, run as a job of a machine: what a bridge pod and the gateway both do.
 
     leaf.json      what it is: ``Told``, 0600, for the values of its variables are in it
     inputs/<name>  its input artifacts, unpacked
@@ -6,7 +6,7 @@
     outputs/<name> its output artifacts, there before the record is
     work/          the leaf's directory, as a local run has it; its log.txt
 
-Not here: where the files come from and go to (``pod.py``); the job (``MachineHost``, ``Broker``).
+Not here: where the files come from and go to (``pod.py``, ``gateway.py``); the job (``MachineHost``, ``Broker``).
 
 Trap: the key of the job is made of the Retry node where there is one: the pod of the next attempt joins the job of a
 pod that was lost. Without a journal that outlives the pod that must not be done: it would be told the old outcome.

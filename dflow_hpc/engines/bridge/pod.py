@@ -1,9 +1,9 @@
-"""The bridge pod: it hands its leaf to a broker of its own, and lays down what comes back.
+"""The bridge pod: it hands its leaf to the gateway, or to a broker of its own, and lays down what comes back.
 
 Argo's ``init`` has brought the inputs to the literal paths of the template, and its emissary, around us, takes the
 outputs from such paths when we end: so a bridge is to Argo the program itself. Files go through the pod both ways.
 
-Not here: the leaf (``leaf.py``).
+Not here: the leaf (``leaf.py``), the service (``gateway.py``).
 
 Trap: a pod's main container can only *fail*. What is no fault of the program ends with the exit code
 ``INFRASTRUCTURE``, by which ``template.py`` has rewritten the retry policy.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.engines.bridge import leaf
+from dflow_hpc.engines.bridge import client, leaf
 from dflow_hpc.engines.bridge.leaf import Told
 from dflow_hpc.engines.bridge.template import INFRASTRUCTURE, MOUNT, restored, told
 from dflow_hpc.errors import DflowError
@@ -41,15 +42,29 @@ _LIMIT = 4096
 def main() -> int:
     """Run the leaf of this pod on its machine; return the exit code that the program had."""
     os.umask(0o077)
+    gateway = (Path(MOUNT) / client.ADDRESS).exists()
     mine = read(json.loads(_TEMPLATE.read_bytes()), os.environ)
     with tempfile.TemporaryDirectory(prefix="dflow-hpc-", dir="/var/tmp", ignore_cleanup_errors=True) as room:
         directory = Path(room)
         try:
             pack(mine, directory)
-            record = asyncio.run(_alone(mine, directory))
+            if gateway:
+                signal.signal(signal.SIGTERM, functools.partial(_leave, mine))
+                record = client.run(mine, directory, Path(MOUNT))
+            else:
+                record = asyncio.run(_alone(mine, directory))
         except (DflowError, OSError) as error:
             record = leaf.broken(error)
-        return lay_down(mine, directory, record)
+        code = lay_down(mine, directory, record)
+        if gateway:
+            client.done(mine, Path(MOUNT))
+        return code
+
+
+def _leave(mine: Told, _number: int, _frame: object) -> None:
+    """End at once: whether the job is to end too, the gateway sees by the workflow."""
+    client.left(mine, Path(MOUNT))
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def read(template: Mapping[str, Any], environment: Mapping[str, str]) -> Told:

@@ -1,0 +1,294 @@
+"""The gateway: one service a machine and namespace, which runs the leaves of all bridge pods over one login.
+
+A directory holds its state: the broker's journal, and the leaves (``leaf.py``) until their pods have said that they
+have the outcome. It must outlive the process: a gateway that was killed takes its jobs over when the pods ask again.
+
+A leaf whose workflow was stopped, has ended or is gone is cancelled; so is one for which nobody has asked for a while.
+
+Not here: jobs (``Broker``), the other side (``client.py``).
+
+Trap: a pod that was lost and the one of the next attempt may ask for the same leaf at once. The last that sent it owns
+it: only that one's ``done`` lets it go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hmac
+import json
+import re
+import shutil
+import tarfile
+import tempfile
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Coroutine
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Any
+
+from dflow_hpc.engines.bridge import leaf
+from dflow_hpc.engines.local.rundir import write_atomic
+from dflow_hpc.errors import DflowError, EngineError
+from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.profiles.machine import Machine
+from dflow_hpc.executors.site import Site
+from dflow_hpc.storage.archive import extract
+
+_WAIT = 30.0
+"""Seconds that a question for an outcome waits."""
+_SWEEP = 30.0
+
+
+class Gateway:
+    """The leaves of a machine.
+
+    Args:
+        machine: The profile.
+        site: The machine.
+        state: Directory of the state.
+        is_over: Says of a workflow, by name and uid, whether its leaves are still wanted.
+        abandoned: Seconds after which a leaf for which nobody asks is cancelled.
+        say: Called with lines for the log.
+
+    Raises:
+        EngineError: Another gateway works on this directory.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        site: Site,
+        state: Path,
+        *,
+        is_over: Callable[[str, str], bool],
+        abandoned: float,
+        say: Callable[[str], None],
+    ):
+        self._machine = machine
+        self._is_over = is_over
+        self._abandoned = abandoned
+        self._say = say
+        self._leaves = state / "leaves"
+        self._leaves.mkdir(parents=True, exist_ok=True)
+        self._lock = (state / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EngineError(f"a gateway was to work on {state}; another one does. End that one first.") from error
+        for left in self._leaves.glob("*.part"):
+            shutil.rmtree(left)
+        self._broker = Broker(machine.name, site, state / "journal.jsonl", waits=machine.waits, say=say)
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._asked: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._look = asyncio.Event()
+
+    async def take(self, key: str, pod: str, archive: str) -> None:
+        """Take a leaf that a pod has sent, and run it, unless it runs or has ended here."""
+        directory = self._leaves / key
+        self._asked[key] = time.monotonic()
+        if key not in self._tasks and leaf.record_of(directory) is None:
+            part = self._leaves / f"{key}.{pod}.part"
+            await asyncio.to_thread(extract, archive, str(part))
+            shutil.rmtree(directory, ignore_errors=True)
+            part.rename(directory)
+            if leaf.kept(directory).key != key:
+                shutil.rmtree(directory)
+                raise EngineError(f"the leaf {key} was sent; what came is another one.")
+            self._tasks[key] = asyncio.create_task(self._run(key, directory))
+        write_atomic(directory / "owner", pod)
+
+    async def _run(self, key: str, directory: Path) -> None:
+        try:
+            await leaf.run(directory, self._machine, self._broker, lambda: None, rejoins=True)
+        except (DflowError, OSError) as error:
+            self._say(f"leaf {key}: {error}")
+            write_atomic(directory / leaf.RECORD, json.dumps(leaf.broken(error)), 0o600)
+
+    async def outcome(self, key: str) -> Path | None:
+        """Return the directory of a leaf that has ended; None of one that has not, after a while.
+
+        Raises:
+            KeyError: It is not known here.
+        """
+        self._asked[key] = time.monotonic()
+        task = self._tasks.get(key)
+        if task is not None:
+            await asyncio.wait([task], timeout=_WAIT)
+        directory = self._leaves / key
+        if leaf.record_of(directory) is not None and (task is None or task.done()):
+            return directory
+        if task is None or task.done():
+            raise KeyError(key)
+        return None
+
+    async def done(self, key: str, pod: str) -> None:
+        """Let a leaf go whose outcome its pod has."""
+        owner = self._leaves / key / "owner"
+        if owner.exists() and owner.read_text(encoding="utf-8") == pod and leaf.record_of(owner.parent) is not None:
+            self._forget(key)
+
+    async def left(self) -> None:
+        """Look now whether what runs is still wanted."""
+        self._look.set()
+
+    def _forget(self, key: str) -> None:
+        self._tasks.pop(key, None)
+        self._asked.pop(key, None)
+        shutil.rmtree(self._leaves / key, ignore_errors=True)
+
+    async def sweep(self) -> None:
+        """Cancel what nobody wants any more, for ever."""
+        swept = False
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), _SWEEP)
+            self._look.clear()
+            now = time.monotonic()
+            over: dict[tuple[str, str], bool] = {}
+            for directory in [path for path in self._leaves.iterdir() if (path / "leaf.json").exists()]:
+                told = leaf.kept(directory)
+                workflow = (told.workflow, told.uid)
+                if workflow not in over:
+                    over[workflow] = await asyncio.to_thread(self._is_over, *workflow)
+                if over[workflow] or now - self._asked.get(directory.name, self._began) > self._abandoned:
+                    await self._cancel(directory.name)
+            if not swept and now - self._began > self._abandoned:
+                swept = True
+                await self._broker.end_all()
+
+    async def _cancel(self, key: str) -> None:
+        self._say(f"leaf {key}: nobody wants it any more")
+        task = self._tasks.get(key)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._forget(key)
+
+    async def close(self) -> None:
+        """End, and let the jobs live on."""
+        self._broker.leave()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._broker.close()
+
+
+class _Server(ThreadingHTTPServer):
+    """What the answers of ``_Handler`` need."""
+
+    daemon_threads = True
+
+    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop, address: tuple[str, int], token: str):
+        super().__init__(address, _Handler)
+        self.gateway = gateway
+        self.token = token
+        self._loop = loop
+
+    def ask(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Have something done in the gateway's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 120
+    server: _Server
+
+    def _split(self) -> tuple[str, str, str] | None:
+        """Return verb, key and pod of a request that is entitled; answer any other."""
+        given = self.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
+            self._answer(401, b"the token is wrong\n")
+            return None
+        address = urllib.parse.urlsplit(self.path)
+        pod = urllib.parse.parse_qs(address.query).get("pod", [""])[0]
+        found = re.fullmatch(r"/(leaf|done|left)/([a-z2-7]{26})", address.path)
+        if found is None or not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", pod):
+            self._answer(400, b"a path is /leaf/KEY?pod=NAME\n")
+            return None
+        return found[1], found[2], pod
+
+    def _answer(self, status: int, text: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_GET(self) -> None:
+        if (parts := self._split()) is None:
+            return
+        try:
+            directory = self.server.ask(self.server.gateway.outcome(parts[1]))
+        except KeyError:
+            self._answer(404)
+            return
+        if directory is None:
+            self._answer(202)
+            return
+        with tempfile.TemporaryFile(dir=directory) as file:
+            _pack(directory, file)
+            self.send_response(200)
+            self.send_header("Content-Length", str(file.tell()))
+            self.end_headers()
+            file.seek(0)
+            shutil.copyfileobj(file, self.wfile)
+
+    def do_PUT(self) -> None:
+        if (parts := self._split()) is None:
+            return
+        _, key, pod = parts
+        with tempfile.NamedTemporaryFile() as file:
+            rest = int(self.headers.get("Content-Length") or 0)
+            while rest and (block := self.rfile.read(min(rest, 1 << 20))):
+                file.write(block)
+                rest -= len(block)
+            file.flush()
+            if rest:
+                self._answer(400, b"the leaf did not come whole\n")
+                return
+            try:
+                self.server.ask(self.server.gateway.take(key, pod, file.name))
+            except (DflowError, OSError) as error:
+                self._answer(400, str(error).encode())
+                return
+        self._answer(200)
+
+    def do_POST(self) -> None:
+        if (parts := self._split()) is None:
+            return
+        self.server.ask(
+            self.server.gateway.done(parts[1], parts[2]) if parts[0] == "done" else self.server.gateway.left()
+        )
+        self._answer(200)
+
+    def log_message(self, *given: Any) -> None:
+        pass
+
+
+def serve(
+    gateway: Gateway, loop: asyncio.AbstractEventLoop, address: tuple[str, int], token: str
+) -> ThreadingHTTPServer:
+    """Answer pods in threads of their own, and return the server.
+
+    Args:
+        gateway: What they talk to.
+        loop: In which it lives.
+        address: Where to listen.
+        token: What entitles to ask.
+    """
+    server = _Server(gateway, loop, address, token)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def _pack(directory: Path, file: IO[bytes]) -> None:
+    (directory / "outputs").mkdir(exist_ok=True)  # two entries at the top: one alone would become the archive's whole
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+        for name in (leaf.RECORD, "outputs", "work/log.txt"):
+            if (directory / name).exists():
+                archive.add(directory / name, arcname=name)

@@ -1,0 +1,105 @@
+"""``dflow-hpc gateway``: a ``Gateway`` as a process in a cluster, told of by a Secret that bridge pods mount.
+
+Trap: the address that it tells must be one that pods reach; a Service's survives the pod of the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from base64 import b64decode
+from pathlib import Path
+
+from dflow_hpc.engines.argo.lower import MANAGED
+from dflow_hpc.engines.argo.status import phase_of
+from dflow_hpc.engines.bridge.client import ADDRESS, TOKEN
+from dflow_hpc.engines.bridge.gateway import Gateway, serve
+from dflow_hpc.engines.bridge.template import MOUNT, secret_name
+from dflow_hpc.executors.profiles.machine import Machines
+from dflow_hpc.executors.remote import RemoteSite
+from dflow_hpc.executors.transport import open_transport
+from dflow_hpc.kube import SECRETS, WORKFLOWS, Cluster, KubeError, NotFound, connect
+from dflow_hpc.manifest.view import COMPLETED
+
+
+def main(
+    name: str,
+    state: Path,
+    listen: tuple[str, int],
+    address: str,
+    *,
+    namespace: str | None,
+    login: Path | None,
+    abandoned: float,
+) -> None:
+    """Serve until TERM; jobs live on.
+
+    Args:
+        name: The machine's.
+        state: Directory of the state.
+        listen: Address and port to listen at.
+        address: As pods see it.
+        namespace: Of the pods; None: the setting's.
+        login: Directory with the files of the machine's Secret; None: where the manifest mounts it.
+        abandoned: See ``Gateway``.
+    """
+    os.umask(0o077)
+    machine = Machines([(login or Path(MOUNT)) / "machines.toml"]).get(name)
+    cluster = connect(namespace=namespace)
+    token = tell(cluster, name, address)
+    site = RemoteSite(machine, open_transport(machine))
+
+    async def serving() -> None:
+        loop = asyncio.get_running_loop()
+        gateway = Gateway(
+            machine, site, state, is_over=lambda *of: is_over(cluster, *of), abandoned=abandoned, say=_say
+        )
+        server = serve(gateway, loop, listen, token)
+        sweep = asyncio.create_task(gateway.sweep())
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        _say(f"the gateway of machine {name!r} answers at {address}")
+        await asyncio.wait([sweep, asyncio.create_task(ended.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.to_thread(server.shutdown)
+        broken = sweep.exception() if sweep.done() else None
+        sweep.cancel()
+        await gateway.close()
+        if broken is not None:
+            raise broken
+
+    asyncio.run(serving())
+
+
+def tell(cluster: Cluster, name: str, address: str) -> str:
+    """Leave address and token for bridge pods; return the token, which is made once."""
+    title = secret_name(name, gateway=True)
+    try:
+        token = b64decode(cluster.get(SECRETS, title)["data"][TOKEN]).decode()
+        cluster.patch(SECRETS, title, {"stringData": {ADDRESS: address}})
+    except NotFound:
+        token = secrets.token_urlsafe(32)
+        content = {"metadata": {"name": title, "labels": MANAGED}, "type": "Opaque"}
+        cluster.create(SECRETS, {**content, "stringData": {ADDRESS: address, TOKEN: token}})
+    return token
+
+
+def is_over(cluster: Cluster, workflow: str, uid: str) -> bool:
+    """Say whether the leaves of a workflow are not wanted any more: it was stopped, has ended, or is gone."""
+    try:
+        found = cluster.get(WORKFLOWS, workflow)
+    except NotFound:
+        return True
+    except KubeError as error:  # the cluster's trouble says nothing of the workflow
+        _say(f"whether {workflow} goes on was asked: {error}")
+        return False
+    stopped = bool((found.get("spec") or {}).get("shutdown"))
+    return found["metadata"]["uid"] != uid or stopped or phase_of(found) in COMPLETED
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"dflow-hpc: {text}\n")
+    sys.stderr.flush()
