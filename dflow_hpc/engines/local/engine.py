@@ -413,7 +413,7 @@ class LocalEngine:
 
     def _not_ended(self, run: RunDir, wish: str, advice: str) -> RunState:
         state = self._state(run)
-        if state.ended:
+        if state.ended and not jobs.Jobs(run).open():
             raise EngineError(f"the run {run.name} was to be {wish}; it has ended ({state.phase}): {advice}.")
         return state
 

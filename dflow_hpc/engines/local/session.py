@@ -100,9 +100,10 @@ class Session:
             raise self._interruption
 
     async def _interpret(self, state: RunState) -> None:
-        if state.ended:
-            return
         workflow = self._run.workflow()
+        if state.ended:
+            await self._end_jobs(workflow)
+            return
         self._run.begin(_entry_type(workflow))
         self._journal.append({"session": {"pid": os.getpid(), "at": time.time()}})
         self._tree = NodeTree(self._run.name, self._sink)
@@ -130,6 +131,15 @@ class Session:
         self._journal.flush()
         remove_tree(self._run.secrets)
         self._run.write_status(self._tree.head["phase"])
+
+    async def _end_jobs(self, workflow: dict[str, Any]) -> None:
+        """Cancel what is left of a run that has ended: its session broke off before the schedulers agreed."""
+        host = self._leaf_host(workflow)
+        try:
+            await host.end_jobs()
+        finally:
+            await host.close()
+        remove_tree(self._run.secrets)
 
     def _leaf_host(self, workflow: dict[str, Any]) -> LocalLeafHost:
         settings = self._settings
