@@ -15,6 +15,7 @@ from typing import Any
 from dflow_hpc.errors import ManifestError
 
 _NODE_ID = "workflows.argoproj.io/node-id"
+_NODE_NAME = "workflows.argoproj.io/node-name"
 _WORKFLOW = "workflows.argoproj.io/workflow"
 _NO_DEADLINE = "0001-01-01T00:00:00Z"
 
@@ -24,7 +25,9 @@ class ArgoPod:
     """A leaf of an Argo workflow, as its pod describes it."""
 
     workflow: str
+    workflow_uid: str
     node_id: str
+    node_name: str
     template: dict[str, Any] | None
     """The leaf's template; None where it is offloaded to the ConfigMap ``offloaded``."""
     offloaded: str | None
@@ -67,7 +70,9 @@ def read(pod: dict[str, Any]) -> ArgoPod | None:
     deadline = environment.get("ARGO_DEADLINE")
     return ArgoPod(
         workflow=workflow,
+        workflow_uid=environment.get("ARGO_WORKFLOW_UID") or _owner(metadata),
         node_id=node_id,
+        node_name=metadata["annotations"].get(_NODE_NAME, node_id),
         template=None if away else json.loads(text),
         offloaded=metadata["name"] if away else None,
         command=_unwrapped(main.get("command") or []),
@@ -75,6 +80,10 @@ def read(pod: dict[str, Any]) -> ArgoPod | None:
         include_result=environment.get("ARGO_INCLUDE_SCRIPT_OUTPUT") == "true",
         deadline=None if deadline in (None, "", _NO_DEADLINE) else deadline,
     )
+
+
+def _owner(metadata: dict[str, Any]) -> str:
+    return next((owner["uid"] for owner in metadata.get("ownerReferences") or [] if owner["kind"] == "Workflow"), "")
 
 
 def _named(containers: list[dict[str, Any]], name: str) -> dict[str, Any] | None:

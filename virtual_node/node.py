@@ -44,6 +44,7 @@ def node_object(name: str, machine: str, capacity: Capacity, address: str, port:
                 "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",
                 "type": "virtual-kubelet",
+                "virtual-kubelet.io/provider": "dflow-hpc",
                 "dflow-hpc/machine": machine,
             },
         },

@@ -37,6 +37,7 @@ _COMMANDS = {
     "machine": ("machine", "Look at the profiles of machines, and prove that one works."),
     "bridge": ("gateway", "Run the step of this pod on its machine: what bridge pods of Argo run."),
     "gateway": ("gateway", "Run the steps that pods of Argo hand over, on one machine and over one login."),
+    "node": ("node", "Let a machine be a node of Kubernetes."),
     "doctor": ("doctor", "Check that this machine can run workflows."),
 }
 

@@ -3,15 +3,28 @@
 ``connect()`` gives a ``Cluster``: objects of one namespace as plain dicts, events without gaps, logs of pods.
 """
 
-from dflow_hpc.kube.cluster import CONFIG_MAPS, PODS, SECRETS, WORKFLOWS, Cluster, Kind
+from dflow_hpc.kube.cluster import (
+    CONFIG_MAPS,
+    LEASES,
+    NODES,
+    PODS,
+    SECRETS,
+    TASK_RESULTS,
+    WORKFLOWS,
+    Cluster,
+    Kind,
+)
 from dflow_hpc.kube.connection import connect
 from dflow_hpc.kube.errors import Conflict, Gone, KubeError, NotFound, Unreachable
 from dflow_hpc.kube.watch import Event
 
 __all__ = [
     "CONFIG_MAPS",
+    "LEASES",
+    "NODES",
     "PODS",
     "SECRETS",
+    "TASK_RESULTS",
     "WORKFLOWS",
     "Cluster",
     "Conflict",

@@ -1,5 +1,7 @@
 """Objects of one namespace, as plain dicts: read, made, changed, removed, watched.
 
+The namespace ``""`` stands for what belongs to none (nodes), and for lists of what belongs to any.
+
 Not here: HTTP and retries (``connection.py``), and what the objects mean (``engines/argo/``).
 
 Trap: a request may have been done although no answer came, and then it is made again. ``create`` tells its own object
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.kube.errors import Conflict, Gone, NotFound, refusal
-from dflow_hpc.kube.watch import Event, follow
+from dflow_hpc.kube.watch import PATIENCE, Event, follow
 
 if TYPE_CHECKING:
     from dflow_hpc.kube.connection import Connection
@@ -42,13 +44,17 @@ class Kind:
     def path(self, namespace: str, name: str | None = None) -> str:
         """Return the API's path of the objects, or of one."""
         root = f"/apis/{self.version}" if "/" in self.version else f"/api/{self.version}"
-        return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name is not None else "")
+        where = f"{root}/namespaces/{namespace}" if namespace else root
+        return f"{where}/{self.plural}" + (f"/{name}" if name is not None else "")
 
 
 WORKFLOWS = Kind("argoproj.io/v1alpha1", "Workflow", "workflows")
 PODS = Kind("v1", "Pod", "pods")
 SECRETS = Kind("v1", "Secret", "secrets")
 CONFIG_MAPS = Kind("v1", "ConfigMap", "configmaps")
+NODES = Kind("v1", "Node", "nodes")
+LEASES = Kind("coordination.k8s.io/v1", "Lease", "leases")
+TASK_RESULTS = Kind("argoproj.io/v1alpha1", "WorkflowTaskResult", "workflowtaskresults")
 
 
 class Cluster:
@@ -64,7 +70,7 @@ class Cluster:
         self.namespace = namespace
 
     def _named(self, kind: Kind, name: str) -> str:
-        return f"the {kind.kind} {name!r} in the namespace {self.namespace!r}"
+        return f"the {kind.kind} {name!r}" + (f" in the namespace {self.namespace!r}" if self.namespace else "")
 
     def get(self, kind: Kind, name: str) -> Object:
         """Return an object.
@@ -118,7 +124,9 @@ class Cluster:
         metadata = content["metadata"]
         annotations = {**(metadata.get("annotations") or {}), CREATION: mark}
         new = {"apiVersion": kind.version, "kind": kind.kind, **content}
-        new["metadata"] = {**metadata, "namespace": self.namespace, "annotations": annotations}
+        new["metadata"] = {**metadata, "annotations": annotations}
+        if self.namespace:
+            new["metadata"]["namespace"] = self.namespace
         what = f"make {self._named(kind, metadata['name'])}"
         try:
             made: Object = self.connection.request(what, "POST", kind.path(self.namespace), body=new)
@@ -155,18 +163,37 @@ class Cluster:
         )
         return attempts(lambda: self.replace(kind, change(self.get(kind, name))))
 
-    def patch(self, kind: Kind, name: str, change: Object) -> Object:
-        """Set fields of an object (a JSON merge patch: None removes one)."""
-        path = kind.path(self.namespace, name)
+    def patch(self, kind: Kind, name: str, change: Object, *, part: str | None = None) -> Object:
+        """Set fields of an object (a JSON merge patch: None removes one).
+
+        Args:
+            kind: Its kind.
+            name: Its name.
+            change: The fields; with ``metadata.uid`` it is meant for just that object.
+            part: ``status``: that part of it, which the object's own path does not change.
+        """
+        path = kind.path(self.namespace, name) + (f"/{part}" if part else "")
         changed: Object = self.connection.request(
             f"change {self._named(kind, name)}", "PATCH", path, body=change, content=_MERGE
         )
         return changed
 
-    def delete(self, kind: Kind, name: str) -> bool:
-        """Remove an object, and in the background what it owns; False where there was none."""
+    def delete(self, kind: Kind, name: str, *, uid: str | None = None, grace: int | None = None) -> bool:
+        """Remove an object, and in the background what it owns; False where there was none.
+
+        Args:
+            kind: Its kind.
+            name: Its name.
+            uid: Remove just this one, not another of its name.
+            grace: Seconds that a pod has left; 0: at once.
+
+        Raises:
+            Conflict: It is another one than ``uid``.
+        """
         path = kind.path(self.namespace, name)
-        body = {"propagationPolicy": "Background"}
+        body: Object = {"propagationPolicy": "Background"}
+        body |= {"preconditions": {"uid": uid}} if uid is not None else {}
+        body |= {"gracePeriodSeconds": grace} if grace is not None else {}
         try:
             self.connection.request(f"delete {self._named(kind, name)}", "DELETE", path, body=body)
         except NotFound:
@@ -174,7 +201,13 @@ class Cluster:
         return True
 
     def watch(
-        self, kind: Kind, *, labels: str | None = None, fields: str | None = None, seconds: float | None = None
+        self,
+        kind: Kind,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        seconds: float | None = None,
+        patience: float = PATIENCE,
     ) -> Iterator[Event]:
         """Yield what there is and then each change, with no gap and nothing twice, whatever becomes of the link.
 
@@ -183,6 +216,7 @@ class Cluster:
             labels: A label selector.
             fields: A field selector.
             seconds: How long at most; None: until whoever asks ends it.
+            patience: Seconds for which nothing but failures may come before it gives up.
         """
         what = f"watch each {kind.kind} of the namespace {self.namespace!r}"
         path = kind.path(self.namespace)
@@ -197,7 +231,7 @@ class Cluster:
                     raise refusal(what, int(event["object"].get("code") or 500), line)
                 yield event
 
-        return follow(lambda: self._list(kind, labels, fields), stream, seconds=seconds)
+        return follow(lambda: self._list(kind, labels, fields), stream, seconds=seconds, patience=patience)
 
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
         """Say whether we are allowed to do something in the namespace; nothing is done.

@@ -21,7 +21,7 @@ from dflow_hpc.kube.errors import Gone, Unreachable
 
 Object = dict[str, Any]
 
-_PATIENCE = 600.0
+PATIENCE = 600.0
 """Seconds for which nothing but failures may come before the watch gives up."""
 
 
@@ -39,7 +39,7 @@ def follow(
     stream: Callable[[str, float | None], Iterator[Object]],
     *,
     seconds: float | None = None,
-    patience: float = _PATIENCE,
+    patience: float = PATIENCE,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Event]:

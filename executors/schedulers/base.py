@@ -124,6 +124,10 @@ class Facts:
     """Seconds for which an ended job is still shown."""
     max_array: int | None = None
     """Members that an array may have."""
+    cpus: int | None = None
+    """Of all nodes together, as ``memory`` (bytes) and ``gpus`` are; None: it did not say."""
+    memory: int | None = None
+    gpus: int = 0
 
 
 class Scheduler(Protocol):

@@ -244,8 +244,8 @@ class Slurm:
             raise SchedulerSilent(f"jobs were to be cancelled; scancel said (rc {rc}): {words(out, err)}")
 
     def describe(self) -> str:
-        """Return the command that prints the cluster's configuration."""
-        return "scontrol show config"
+        """Return the command that prints the cluster's configuration, and a line for each of its nodes."""
+        return "scontrol show config && { sinfo -h -N -o 'node %N %c %m %G' || :; }"
 
     def read_description(self, rc: int, out: str, err: str) -> Facts:
         """Read the configuration.
@@ -260,12 +260,22 @@ class Slurm:
                 "If it is not found, log in to a host with Slurm's commands, or correct the profile's scheduler."
             )
         storage = found.get("AccountingStorageType", "")
+        # A node is listed once for each of its partitions.
+        nodes = {each[0]: each for each in re.findall(r"^node (\S+) (\d+)\+? (\d+)\+? (\S+)", out, re.MULTILINE)}
         return Facts(
+            cpus=sum(int(each[1]) for each in nodes.values()) or None,
+            memory=sum(int(each[2]) for each in nodes.values()) * (1 << 20) or None,
+            gpus=sum(map(_gpus, (each[3] for each in nodes.values()))),
             version=found["SLURM_VERSION"],
             accounting="none" not in storage and storage not in ("", "(null)"),
             min_job_age=_number(found.get("MinJobAge", "")),
             max_array=_number(found.get("MaxArraySize", "")),
         )
+
+
+def _gpus(gres: str) -> int:
+    """Return how many GPUs a node has by its generic resources: ``gpu:a100:4(S:0-1),gpu:2,shard:8``."""
+    return sum(int(number) for number in re.findall(r"(?:^|,)gpu(?::[^:,(]+)?:(\d+)", gres))
 
 
 def _quoted(text: str) -> str:

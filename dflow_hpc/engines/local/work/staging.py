@@ -46,9 +46,16 @@ class StagingError(DflowError):
 
 
 def open_store(description: dict[str, Any]) -> LocalStore:
-    """Return the store that a run's settings describe: ``{"workdir": ..., "artifact_dir": ...}``."""
+    """Return the store that a run's settings describe: ``{"workdir": ..., "artifact_dir": ...}``.
+
+    Who runs leaves without a run (a virtual node) gives a store itself: ``{"store": ...}``. Of a ``LocalStore`` it need
+    have only what ``Store`` says, as long as no leaf's data go by URL.
+    """
     from dflow_hpc.storage.local import LocalStore
 
+    if "store" in description:
+        given: LocalStore = description["store"]
+        return given
     return LocalStore(description["workdir"], description["artifact_dir"])
 
 

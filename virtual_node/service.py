@@ -1,0 +1,172 @@
+"""The node's process: a machine's broker, the Node and its heartbeat, the pods bound to it.
+
+All that it must remember lies in one directory: the broker's journal, and a directory a pod. A second process on that
+directory is refused.
+
+Not here: the command line (``cli/node.py``).
+
+Trap: when it ends its jobs live on. The next life finds the pods by the list that a watch begins with, and their jobs
+by the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dflow_hpc.engines.local.work.machines import journal_of
+from dflow_hpc.errors import ConfigError
+from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.profiles.machine import Machine
+from dflow_hpc.executors.remote import RemoteSite
+from dflow_hpc.executors.schedulers import Facts
+from dflow_hpc.kube import PODS, Cluster, Event, KubeError
+from dflow_hpc.kube.connection import Connection
+from dflow_hpc.virtual_node.node import Capacity
+from dflow_hpc.virtual_node.pods import Pods
+from dflow_hpc.virtual_node.presence import Presence
+
+_LOOK = 10.0
+"""Seconds between two looks at why pods wait."""
+_AGAIN = 5.0
+
+
+def run(
+    name: str,
+    machine: Machine,
+    connection: Connection,
+    state: Path,
+    endpoint: tuple[str, int],
+    say: Callable[[str], None],
+) -> None:
+    """Be the node until SIGTERM or SIGINT.
+
+    Args:
+        name: The node's name.
+        machine: The profile behind it.
+        connection: To Kubernetes.
+        state: The directory of what it must remember.
+        endpoint: Address and port at which the API server would find a kubelet.
+        say: Called with what the administrator should know.
+
+    Raises:
+        ConfigError: Another process is this node already.
+        KubeError: The Node cannot be made.
+    """
+    with _alone(state, name):
+        asyncio.run(_Service(name, machine, connection, state, endpoint, say).run())
+
+
+@contextlib.contextmanager
+def _alone(state: Path, name: str) -> Iterator[None]:
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"the node {name!r} was to be run; another process holds {state}/lock. End that one, or give this one "
+                "another name (--name) or directory (--state)."
+            ) from error
+        yield
+
+
+class _Service:
+    def __init__(
+        self,
+        name: str,
+        machine: Machine,
+        connection: Connection,
+        state: Path,
+        endpoint: tuple[str, int],
+        say: Callable[[str], None],
+    ):
+        self._name = name
+        self._machine = dataclasses.replace(machine, staging="ssh")  # this process moves the artifacts
+        self._connection = connection
+        self._state = state
+        self._endpoint = endpoint
+        self._say = say
+
+    async def run(self) -> None:
+        over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, over.set)
+        site = RemoteSite(self._machine)
+        facts = await asyncio.to_thread(site.facts)
+        journal = journal_of(self._state, self._machine)
+        broker = Broker(self._machine.name, site, journal, waits=self._machine.waits, say=self._say)
+        pods = Pods(self._machine, broker, self._state / "pods", self._namespace, self._say)
+        presence = Presence(
+            self._name,
+            self._machine.name,
+            capacity(facts, self._machine),
+            self._endpoint,
+            self._namespace(""),
+            self._namespace("kube-node-lease"),
+            lambda: broker.dispatcher.paused,
+            self._say,
+        )
+        (self._state / "pods").mkdir(exist_ok=True)
+        await asyncio.to_thread(presence.start)
+        self._say(f"node {self._name!r} is there")
+        threading.Thread(target=self._watch, args=(loop, pods), name="pods", daemon=True).start()
+        try:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), _LOOK)
+                with contextlib.suppress(KubeError):  # another look comes
+                    await pods.tell_queue()
+        finally:
+            broker.leave()
+            await pods.close()
+            await broker.close()
+            await asyncio.to_thread(presence.close)
+
+    def _namespace(self, name: str) -> Cluster:
+        return Cluster(self._connection, name)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, pods: Pods) -> None:
+        """Hand the events of the node's pods to the loop, whatever becomes of the API server."""
+
+        def take(event: Event) -> None:
+            if event.type == "DELETED":
+                pods.gone(event.object)
+            else:
+                pods.changed(event.object)
+
+        again = threading.Event()
+        while not loop.is_closed():
+            try:
+                mine = f"spec.nodeName={self._name}"
+                for event in self._namespace("").watch(PODS, fields=mine, patience=float("inf")):
+                    loop.call_soon_threadsafe(take, event)
+            except RuntimeError:
+                return  # the loop is closed: the process ends
+            except KubeError as error:
+                self._say(f"the pods of the node {self._name!r}: {error}")
+                again.wait(_AGAIN)
+
+
+def capacity(facts: Facts, machine: Machine) -> Capacity:
+    """Return what the node offers: the scheduler's nodes, and as many pods as the profile allows jobs.
+
+    Args:
+        facts: What the scheduler says of itself.
+        machine: The profile; where the scheduler does not say what it has, each job may have what this asks for.
+    """
+    jobs = machine.limits.max_jobs or Capacity(0, 0).pods
+    each = machine.resources
+    return Capacity(
+        cpus=facts.cpus or jobs * each.cpus * each.tasks * each.nodes,
+        memory=facts.memory or jobs * (1 << 30),
+        gpus=facts.gpus,
+        pods=jobs,
+    )
