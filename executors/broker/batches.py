@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dflow_hpc.executors.broker.jobs import Job
@@ -29,6 +30,26 @@ def ready_at(waiting: Sequence[Job], quiet: float, longest: float) -> float | No
         return None
     since = [job.since for job in waiting]
     return min(max(since) + quiet, min(since) + longest)
+
+
+def fitting(new: Iterable[tuple[Job, Parcel]], sent: Iterable[tuple[Batch, int]]) -> list[Job]:
+    """Return the jobs that the limits of their profiles let go now.
+
+    Args:
+        new: Jobs in our own queue, and what their leaves take along.
+        sent: Batch and index of the jobs that the machine may have.
+    """
+    there = Counter(batch.machine for batch, _ in {(batch, index // batch.pack) for batch, index in sent})
+    packed: Counter[tuple[object, ...]] = Counter()
+    found = []
+    for job, parcel in new:
+        most, alike = parcel.machine.limits.max_jobs, shape(parcel)
+        begins = packed[alike] % max(1, parcel.resources.pack) == 0  # a job of its own, or one more in a pack
+        if most is None or not begins or there[parcel.machine.name] < most:
+            there[parcel.machine.name] += begins
+            packed[alike] += 1
+            found.append(job)
+    return found
 
 
 def group(waiting: Sequence[Job], parcels: Mapping[str, Parcel], most: int, now: float) -> list[Batch]:

@@ -12,7 +12,6 @@ Trap: a round tells of a job's absence only if the job was accepted before the r
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -143,10 +142,18 @@ class Dispatcher:
             self._tell(leaf.jobs[-1], News.CANCEL, now, reason="cancelled")
 
     def delivered(self, key: str) -> None:
-        """Note that the outcome of a leaf's last attempt is safe."""
+        """Note that the outcome of a leaf's last attempt is safe.
+
+        An earlier life may have been killed after it had made it safe and before the journal knew of the end: then it
+        ends here. Else it would count as a job of the machine for ever.
+        """
         leaf = self.leaves.get(key)
         job = leaf.jobs[-1] if leaf is not None and leaf.jobs else None
-        if leaf is not None and job is not None and job.state is State.ENDED and leaf.delivered < job.attempt:
+        if leaf is not None and job is not None and leaf.delivered < job.attempt:
+            if job.state is not State.ENDED:
+                job.state = State.ENDED
+                self._append(note(job))
+                self._leave(job)
             leaf.delivered = job.attempt
             self._append(note_delivered(job.token))
             self._markers.pop(job.token, None)
@@ -208,19 +215,8 @@ class Dispatcher:
     def _fitting(self) -> list[Job]:
         """Return those in our own queue that the limits of their profiles let go now."""
         sent = [(self.batches[job.batch], job.index) for job in self._jobs.values() if job.state in _AWAITED]
-        there = Counter(batch.machine for batch, _ in {(batch, index // batch.pack) for batch, index in sent})
-        packed: Counter[tuple[object, ...]] = Counter()
-        found = []
-        for job in self._jobs.values():
-            parcel = self._parcel(job) if job.state is State.NEW else None
-            if parcel is not None:
-                most, shape = parcel.machine.limits.max_jobs, batches.shape(parcel)
-                begins = packed[shape] % max(1, parcel.resources.pack) == 0  # a job of its own, or one more in a pack
-                if most is None or not begins or there[parcel.machine.name] < most:
-                    there[parcel.machine.name] += begins
-                    packed[shape] += 1
-                    found.append(job)
-        return found
+        new = [(job, parcel) for job in self._jobs.values() if job.state is State.NEW and (parcel := self._parcel(job))]
+        return batches.fitting(new, sent)
 
     def _submission(self, now: float) -> Submit | None:
         waiting = self._fitting()
@@ -501,10 +497,13 @@ class Dispatcher:
         elif act is Act.DELIVER:
             self._finish(job, now)
 
-    def _finish(self, job: Job, now: float) -> None:
+    def _leave(self, job: Job) -> None:
         del self._jobs[job.token]
         self._fetches.discard(job.token)
         self._cancels.discard(job.token)
+
+    def _finish(self, job: Job, now: float) -> None:
+        self._leave(job)
         leaf = self.leaves[job.key]
         changes = further(leaf)
         if changes is not None:
