@@ -25,7 +25,7 @@ from dflow_hpc.errors import EngineError, WorkflowFailed
 from dflow_hpc.kube import PODS, SECRETS
 
 sys.path.insert(0, str(Path(__file__).parent))
-import ops
+import argo_ops as ops
 
 pytestmark = pytest.mark.rig
 EXAMPLES = Path(__file__).parents[2] / "examples"

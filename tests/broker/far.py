@@ -46,8 +46,9 @@ class Far:
             if meanwhile is not None:
                 await meanwhile(self, broker, running, tasks)
             ended = await asyncio.gather(*tasks, return_exceptions=True)
-            for parcel in parcels:
-                broker.delivered(parcel.key)
+            for parcel, end in zip(parcels, ended, strict=True):
+                if not isinstance(end, BaseException):
+                    broker.delivered(parcel.key)
         finally:
             await broker.close()
         return {parcel.key: end for parcel, end in zip(parcels, ended, strict=True)}

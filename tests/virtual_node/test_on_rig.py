@@ -140,6 +140,8 @@ def test_trees_are_those_of_a_real_kubelet(kube_rig, node):
 
 
 def test_a_node_that_is_killed_takes_its_jobs_over(kube_rig, slurm_rig, node):
+    count = "ls -d {}/*/attempt.* 2>/dev/null | wc -l".format(slurm_rig["cpu"].root)
+    before = int(slurm_rig["cpu"].ok(count))
     process = node()
     submit(kube_rig, "long", [shell("main", "sleep 12; echo done")], THERE)
     deadline = time.monotonic() + 60
@@ -150,7 +152,7 @@ def test_a_node_that_is_killed_takes_its_jobs_over(kube_rig, slurm_rig, node):
     process.wait(10)
     node()
     assert ended(kube_rig, "long")["status"]["phase"] == "Succeeded"
-    assert slurm_rig["cpu"].ok("ls -d {}/*/attempt.* 2>/dev/null | wc -l".format(slurm_rig["cpu"].root)) != "0"
+    assert int(slurm_rig["cpu"].ok(count)) == before + 1
 
 
 def test_a_pod_that_is_deleted_ends_its_job(kube_rig, slurm_rig, node):
