@@ -89,7 +89,7 @@ def test_artifacts_parameters_and_slices_come_back(argo, tmp_path):
     workflow.add([many, one])
     workflow.run(timeout=SECONDS)
     squares = workflow.query_step(name="many", phase="Succeeded")
-    assert sorted(step.outputs.parameters["square"].value[0]["dflow_list_item"] for step in squares) == [1, 4, 9]
+    assert sorted(step.outputs.parameters["square"].value for step in squares) == [[1], [4], [9]]
     notes = download_artifact(squares[0].outputs.artifacts["note"], path="notes")
     assert [Path(path).read_text() for path in notes] == ["1", "2", "3"]
     [copied] = workflow.query_step(name="one")
