@@ -7,12 +7,14 @@ The time is an argument everywhere.
 Each change is a record for the journal, and ``commit`` is called before a submission leaves: a dispatcher made from
 the records of a dead one goes on where that one was. ``fault`` names the places at which a test may end the world.
 
-Trap: a round tells of a job's absence only if the job was accepted before the round was asked.
+Not here: the life of a job (``jobs.py``), what a round means for one (``sightings.py``).
+
+Trap: the journal may believe a job alive whose outcome is safe with the engine; ``delivered`` ends it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from dflow_hpc.executors.broker import batches
@@ -30,7 +32,7 @@ from dflow_hpc.executors.broker.questions import (
     Started,
     Submit,
 )
-from dflow_hpc.executors.broker.reasons import Stuck, without_trace
+from dflow_hpc.executors.broker.reasons import Stuck
 from dflow_hpc.executors.broker.records import (
     Leaf,
     Record,
@@ -42,6 +44,7 @@ from dflow_hpc.executors.broker.records import (
     note_taken,
 )
 from dflow_hpc.executors.broker.retries import changed, further
+from dflow_hpc.executors.broker.sightings import Shown, meaning
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.profiles.machine import Waits
@@ -54,7 +57,6 @@ from dflow_hpc.executors.site import (
     NoTrace,
     Parcel,
     Refusal,
-    Sighting,
     Taken,
     Verdict,
 )
@@ -365,7 +367,8 @@ class Dispatcher:
                 if job is not None and job.state in _LIVE and before.get(token) in _LIVE:
                     where = (job.batch, job.index)
                     answered = look.history is not None and token in question.gone
-                    self._sighted(job, seen.get(where), past.get(where), answered, question.at, now, packs)
+                    shown = Shown(seen.get(where), past.get(where), answered, question.at)
+                    self._sighted(job, shown, packs.get(job.batch, ()), now)
             look.notices += self._stuck.notices(self._jobs.values(), now)
         self.events += [Notice(text) for text in look.notices]
         after = {token: job.state if (job := self._jobs.get(token)) else None for token in before}
@@ -377,7 +380,7 @@ class Dispatcher:
         if job is None:
             return
         self._markers[token] = marker
-        if marker.told_to_end and job.state in _UNTOLD:  # why, the scheduler says: see _sighted
+        if marker.told_to_end and job.state in _UNTOLD:  # why, the scheduler says: see sightings.py
             self._tell(job, News.ABSENT, now)
         else:
             self._take_marker(job, marker, now)
@@ -388,50 +391,21 @@ class Dispatcher:
             self._fetches.discard(job.token)
             self._tell(job, News.FETCHED, now)
 
-    def _sighted(
-        self,
-        job: Job,
-        seen: Sighting | None,
-        past: Sighting | None,
-        history: bool,
-        asked: float,
-        now: float,
-        packs: Mapping[str, set[int]],
-    ) -> None:
-        if job.since > asked:
+    def _sighted(self, job: Job, shown: Shown, unfinished: Collection[int], now: float) -> None:
+        if job.since > shown.asked:
             return
-        # Accounting that calls a job alive which the queue does not know has missed its end.
-        last = past if past is not None and past.ended and (seen is None or not seen.failure) else seen
-        if seen is not None and not seen.ended:
-            last = seen
+        last = shown.last
         if last is not None and job.saw(last.word, last.node, last.expected):
             self._append(note(job))  # other processes read it there
-        settled = asked >= self._cancelled.get(job.token, asked) + self._waits.again
-        if job.state is State.CANCELLING and not settled and (last is None or last.failure is None):
-            return
-        marker = self._markers.get(job.token) if job.state is State.GONE else None
-        if marker is not None and (last is None or last.failure is None):
-            if (last is not None and last.ended) or asked - job.since >= self._waits.why:
-                self._take_marker(job, marker, now)
-        elif last is not None and not last.ended:
-            self._tell(job, News.STARTED if last.running else News.PENDING, now)
-        elif last is not None and last.failure is not None and self._is_settled(job, asked):
-            failure = batches.fault_of(self.batches[job.batch], job.index, last.failure, packs.get(job.batch, ()))
-            self._tell(job, News.FINAL, now, failure, last.word)
-        elif job.state is State.CANCELLING or self._is_overdue(job, history, asked):
-            self._tell(job, News.OVERDUE, now, reason=without_trace(job, history, asked))
-        else:
-            self._tell(job, News.ABSENT, now)
-
-    def _is_settled(self, job: Job, asked: float) -> bool:
-        """Say whether a final word on a job counts for its leaf: one of a pack may have ended well just before."""
-        if self.batches[job.batch].pack == 1 or job.state is State.CANCELLING:
-            return True
-        return job.state is State.GONE and asked - job.since >= self._waits.why
-
-    def _is_overdue(self, job: Job, history: bool, asked: float) -> bool:
-        wait = self._waits.grace if history else self._waits.blind
-        return job.state is State.GONE and asked - job.since >= wait
+        settled = shown.asked >= self._cancelled.get(job.token, shown.asked) + self._waits.again
+        marker = self._markers.get(job.token)
+        found = meaning(
+            job, shown, self._waits, self.batches[job.batch], unfinished, marked=marker is not None, settled=settled
+        )
+        if found is not None and found.news is News.MARKER and marker is not None:
+            self._take_marker(job, marker, now)
+        elif found is not None:
+            self._tell(job, found.news, now, found.failure, found.reason)
 
     def fetched(self, question: Fetch, answer: Mapping[str, str], now: float) -> None:
         """Take the answer of a fetch: by token nothing, or what went wrong."""
