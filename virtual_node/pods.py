@@ -23,7 +23,8 @@ from typing import Any
 
 from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
-from dflow_hpc.engines.local.work.workers import leaf_spec, read_record
+from dflow_hpc.engines.local.work.records import load_record
+from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.errors import DflowError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import State, key_of
@@ -171,10 +172,9 @@ class Pods:
         host = self._host(leaf.storage)
         async with self._keys.setdefault(key, asyncio.Lock()):
             known.key = key
-            if read_record(root) is not None:
+            if (before := load_record(root)) is not None:
                 host.delivered(request)
-                found: Object = json.loads((root / "exit.json").read_bytes())
-                return found
+                return before
             place = Place(machine=self._machine, resources=leaf.resources)
             return await host.run(request, str(root), lambda: leaf_spec(request, root, place), place)
 

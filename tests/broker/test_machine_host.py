@@ -6,7 +6,8 @@ import json
 import pytest
 
 from dflow_hpc.engines.local.work import machines, placement
-from dflow_hpc.engines.local.work.workers import LocalLeafHost, read_record
+from dflow_hpc.engines.local.work.records import read_record
+from dflow_hpc.engines.local.work.workers import LocalLeafHost
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.profiles.machine import Machine, Waits

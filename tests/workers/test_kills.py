@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from dflow_hpc.engines.local.work import leftovers
-from dflow_hpc.engines.local.work.workers import end_leftovers, read_record
+from dflow_hpc.engines.local.work.records import read_record
+from dflow_hpc.engines.local.work.workers import end_leftovers
 
 PROGRAM = """
 import fcntl, os, sys, time

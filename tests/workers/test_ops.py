@@ -8,7 +8,7 @@ import pytest
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.local.work import placement
-from dflow_hpc.engines.local.work.workers import read_record
+from dflow_hpc.engines.local.work.records import read_record
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.profiles import placing
 

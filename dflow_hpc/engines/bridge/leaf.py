@@ -29,7 +29,7 @@ from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.engines.local.work import staging
 from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
-from dflow_hpc.engines.local.work.workers import leaf_spec
+from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.errors import DflowError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import key_of

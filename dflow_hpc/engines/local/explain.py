@@ -15,7 +15,7 @@ from dflow_hpc.engines.local import report
 from dflow_hpc.engines.local.jobs import Jobs, machine_of
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.state import RunState
-from dflow_hpc.engines.local.work.workers import read_record
+from dflow_hpc.engines.local.work.records import read_record
 from dflow_hpc.executors.broker.explain import by_hand, explain, what_next
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.manifest.view import COMPLETED, FULFILLED, Json, Node, named

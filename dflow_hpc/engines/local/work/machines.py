@@ -32,7 +32,7 @@ from dflow_hpc.engines.local.work.environment import expand, variables
 from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
 from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
 from dflow_hpc.engines.local.work.placement import Place
-from dflow_hpc.engines.local.work.staging import archive_of
+from dflow_hpc.engines.local.work.routes import MachineInputs, linked_outputs, pushed_by, puts_of, zips_of
 from dflow_hpc.engines.local.work.views import View
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import key_of
@@ -45,16 +45,12 @@ from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.runtimes import knows_entry_points
 from dflow_hpc.executors.site import Bytes, Folded, Marker, Parcel, Site
 from dflow_hpc.executors.transport import open_transport
-from dflow_hpc.executors.urls import full_key, location
 from dflow_hpc.manifest.view import annotations_of
-from dflow_hpc.storage.elsewhere import EMPTY, GZIP, Part, Stored
 
 _RESULT = "result"
 """File in the leaf's directory with a program's stdout, where that becomes ``outputs.result``."""
 _LIMIT = 4096
 _NOT_THERE = ("initContainers", "sidecars", "containerSet")
-
-
 _AT_ONCE = 8
 """Leaves of one profile that are packed or taken back at once: a thousand of them must not all be spread out."""
 
@@ -227,7 +223,7 @@ class MachineHost:
 
     def delivered(self, request: LeafRequest) -> None:
         """Note that a leaf has a record already: an earlier life may have been killed just before it said so."""
-        self.broker.delivered(key_of(request.workflow_uid, request.retry_id or request.node_id))
+        self.broker.delivered(_key(request))
 
     @staticmethod
     def _write(request: LeafRequest, root: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -250,9 +246,9 @@ class MachineHost:
         is_op = OP_ANNOTATION in annotations_of(leaf.template)
         program = self._pack_op(leaf, request) if is_op else self._pack_command(leaf)
         if self._machine.staging == "s3":
-            program["puts"] = _puts(leaf, self._real(leaf))
+            program["puts"] = puts_of(leaf, self._real(leaf))
         return Parcel(
-            key=key_of(request.workflow_uid, request.retry_id or request.node_id),
+            key=_key(request),
             name=re.sub(r"[^A-Za-z0-9_-]", "-", spec["name"])[:40],
             comment=f"{request.workflow_name}/{spec['name']}",
             resources=place.resources,
@@ -264,7 +260,7 @@ class MachineHost:
 
     def _pack_op(self, leaf: Leaf, request: LeafRequest) -> dict[str, Any]:
         record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
-        inputs = _MachineInputs(leaf, self._machine.staging, record.get("writable") or [])
+        inputs = MachineInputs(leaf, self._machine.staging, record.get("writable") or [])
         for artifact in leaf.inputs.get("artifacts") or []:
             if artifact["name"] != staging.BUNDLE_INPUT:
                 inputs.stage(artifact, leafrun.op_path(leaf.root, artifact["path"]))
@@ -279,7 +275,7 @@ class MachineHost:
         if self._contained:
             program["image"] = request.template["script"]["image"]  # the spec is without
         if self._machine.staging == "s3":
-            program["outputs"] = ["outputs/parameters", *_zips(leaf, self._real(leaf))]
+            program["outputs"] = ["outputs/parameters", *zips_of(leaf, self._real(leaf))]
         return program
 
     def _pack_command(self, leaf: Leaf) -> dict[str, Any]:
@@ -291,7 +287,7 @@ class MachineHost:
                 f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
             )
         view = self._view(leaf)
-        inputs = _MachineInputs(leaf, self._machine.staging, [])
+        inputs = MachineInputs(leaf, self._machine.staging, [])
         for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
             inputs.stage(artifact, view.own_path(artifact["path"]))
         container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
@@ -319,7 +315,7 @@ class MachineHost:
         program: dict[str, Any] = {
             "env": {name: view.translate(value, container, log) for name, value in environment.items()},
             "result": leaf.spec["result"],
-            "outputs": _outputs(leaf, view, self._machine.staging),
+            "outputs": linked_outputs(leaf, view, self._machine.staging),
             **inputs.program(),
             "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if script else [],
         }
@@ -379,7 +375,7 @@ class MachineHost:
         text = staging.tail(f"{leaf.root}/termination-log", _LIMIT)
         record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
         prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
-        elsewhere = _pushed(parcel)
+        elsewhere = pushed_by(parcel)
         take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, self._real(leaf), False, elsewhere)
         changed = staging.tail(f"{leaf.root}/changed", _LIMIT).splitlines()
         leafrun.conclude(leaf, record, outputs, take, staging.changed_there(changed, self._machine.name))
@@ -406,108 +402,8 @@ class MachineHost:
         return {"phase": phase, "message": message, "failure": failure.value}
 
 
-class _MachineInputs:
-    """Stages a leaf's inputs for a machine: here, as far as they do not go there by URL.
-
-    Here nobody writes to them: links will do, and a file that is linked is hashed once for all leaves.
-
-    Args:
-        leaf: The leaf.
-        route: The machine's ``staging``.
-        writable: Names of artifacts that the program may write to.
-    """
-
-    def __init__(self, leaf: Leaf, route: str, writable: list[str]):
-        self._leaf = leaf
-        self._route = route
-        self._writable = writable
-        self._own: list[str] = []
-        self._pulls: list[dict[str, Any]] = []
-        self.arriving: set[str] = set()
-        """Where nothing lies here, and something will there."""
-
-    def stage(self, artifact: dict[str, Any], target: str) -> None:
-        """Bring one artifact to ``target``, or see to it that the machine does.
-
-        Raises:
-            StagingError: It is not supplied, or cannot be brought.
-        """
-        mode = artifact.get("mode") is not None
-        if artifact["name"] in self._writable or mode:
-            self._own.append(os.path.relpath(target, self._leaf.root))
-        key = (artifact.get("s3") or {}).get("key")
-        if self._route == "s3" and key and not mode:
-            store = staging.open_store(self._leaf.settings["store"])
-            wanted = f"{key}/{artifact['subPath']}" if artifact.get("subPath") else key
-            pulls = _pulls(store.elsewhere(wanted), os.path.relpath(target, self._leaf.root), archive_of(artifact))
-            if pulls:
-                self._pulls += pulls
-                if not os.path.lexists(store.path_of(wanted)):
-                    self.arriving.add(target)
-                    return
-                store.get(wanted, target, archive="none", how="hardlink", bring=False)
-                return
-        staging.Inputs(self._leaf.settings["store"], "hardlink", []).stage(artifact, target)
-
-    def program(self) -> dict[str, Any]:
-        """Return what the program says of its inputs: ``own``, and what it pulls."""
-        return {"own": self._own, "pulls": self._pulls}
-
-
-def _pulls(parts: list[Part], target: str, archive: str) -> list[dict[str, Any]]:
-    """Return what a job pulls of an artifact; nothing where it cannot, and the artifact is brought here."""
-    here = location()
-    if any(part.location != here for part in parts):
-        return []  # another storage than the one of the settings: the machine may have no way to it
-    if archive != "none" and any(part.stored.form == GZIP and not part.path for part in parts):
-        return []  # it may be an archive by itself, which is then to be unpacked: the store knows how
-    return [
-        {
-            "form": part.stored.form,
-            "key": part.stored.key,
-            "sha256": part.stored.sha256 if part.stored.form != EMPTY else "",
-            "size": part.stored.size,
-            "location": part.location._asdict(),
-            "path": f"{target}/{part.path}" if part.path else target,
-            "sub_path": part.sub_path,
-        }
-        for part in parts
-    ]
-
-
-def _puts(leaf: Leaf, real: Callable[[str], str]) -> list[dict[str, Any]]:
-    """Return what the job stores by itself: each declared artifact. A machine need not have zip."""
-    prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
-    return [
-        {
-            "name": artifact["name"],
-            "path": os.path.relpath(real(artifact["path"]), leaf.root),
-            "archive": archive_of(artifact),
-            "key": staging.output_key(leaf.template, prefix, artifact),
-        }
-        for artifact in (leaf.template.get("outputs") or {}).get("artifacts") or []
-        if archive_of(artifact) != "zip"
-    ]
-
-
-def _zips(leaf: Leaf, real: Callable[[str], str]) -> list[str]:
-    artifacts = (leaf.template.get("outputs") or {}).get("artifacts") or []
-    return [os.path.relpath(real(item["path"]), leaf.root) for item in artifacts if archive_of(item) == "zip"]
-
-
-def _pushed(parcel: Parcel) -> dict[str, list[Stored]]:
-    """Return what a job has stored of its artifacts, by their names; ``stage.sh`` says what stands in ``pushed``."""
-    found: dict[str, list[Stored]] = {}
-    path = parcel.root / "pushed"
-    puts = parcel.spec.get("puts", ())
-    for line in path.read_text("utf-8", "surrogateescape").split("\n") if puts and path.exists() else ():
-        if line:
-            number, form, size, sha256, below = line.split("/", 4)
-            put = puts[int(number)]
-            key = full_key(put["key"])
-            stored = Stored(form, int(size), sha256, f"{key}/{below}" if below else key, below)
-            found.setdefault(put["name"], []).append(stored)
-    return found
+def _key(request: LeafRequest) -> str:
+    return key_of(request.workflow_uid, request.retry_id or request.node_id)
 
 
 class _Deadline:
@@ -541,15 +437,6 @@ class _Deadline:
     def cancel(self) -> None:
         for timer in self._timers:
             timer.cancel()
-
-
-def _outputs(leaf: Leaf, view: View, route: str) -> list[str]:
-    """Return what is to come back over the link, relative to the leaf's directory."""
-    declared = leaf.template.get("outputs") or {}
-    sources = [item.get("valueFrom") or {} for item in declared.get("parameters") or []]
-    artifacts = [item for item in declared.get("artifacts") or [] if route == "ssh" or archive_of(item) == "zip"]
-    paths = [item["path"] for item in [*sources, *artifacts] if item.get("path")]
-    return sorted({os.path.relpath(view.own_path(path), leaf.root) for path in paths})
 
 
 def _times(marker: Marker) -> dict[str, float]:

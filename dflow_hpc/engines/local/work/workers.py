@@ -19,7 +19,6 @@ import functools
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from dflow_hpc.engines.local.work import brought, leafrun, leftovers, placement
 from dflow_hpc.engines.local.work.progress import ProgressWatch
+from dflow_hpc.engines.local.work.records import as_outcome, death, node_of_record, read_record
+from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
@@ -267,7 +268,7 @@ class LocalLeafHost:
             return recorded
         if place.machine is not None:
             spec = functools.partial(leaf_spec, request, root, place)
-            return _as_outcome(await self._machine(place.machine).run(request, str(root), spec, place))
+            return as_outcome(await self._machine(place.machine).run(request, str(root), spec, place))
         if (failed := await brought.bring(request, self._settings["store"])) is not None:
             return failed
         line = _spec_line(request, root, place)
@@ -359,7 +360,8 @@ class LocalLeafHost:
     def _write_missing_record(self, running: _Running, status: int) -> Outcome:
         """Say how a leaf ended that wrote no record, and write one for it."""
         request = running.request
-        record = _death(running, status, bool(self._placements.of(request.template).setup))
+        overdue = running.must_end is not None and time.time() >= running.must_end
+        record = death(status, overdue=overdue, behind_setup=bool(self._placements.of(request.template).setup))
         record.update(started=running.started, finished=time.time(), notices=[], members=[])
         try:
             leafrun.write_record(str(running.root), request.node_id, record)
@@ -369,7 +371,7 @@ class LocalLeafHost:
                 message=f"wait: Error (exit code 64): the record of this step could not be written: {error}",
                 failure="INFRA",
             )
-        return _as_outcome(record)
+        return as_outcome(record)
 
     def _on_progress(self, node_id: str, text: str) -> None:
         running = self._running.get(node_id)
@@ -390,7 +392,7 @@ class LocalLeafHost:
         """Say whether a key names the node's directory: not one that the run itself uses, or another leaf has."""
         if not re.fullmatch(r"[a-z0-9][-a-z0-9]*", key) or key in _RUNS_OWN:
             return False
-        if self._keys.get(key, node) != node or _node_of_record(self._run_dir / key) not in (None, node):
+        if self._keys.get(key, node) != node or node_of_record(self._run_dir / key) not in (None, node):
             return False
         self._keys[key] = node
         return True
@@ -430,103 +432,11 @@ def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> byte
     return f"{head}\t{json.dumps(leaf_spec(request, root, place))}\n".encode()
 
 
-def leaf_spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[str, Any]:
-    """Return what the process (or the host of a machine) that runs a leaf is told."""
-    template = request.template
-    if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
-        env = {key: value for key, value in (template.get("script") or {}).items() if key == "env" and value}
-        template = {key: value for key, value in template.items() if key not in ("script", "inputs")} | env
-    return {
-        "id": request.node_id,
-        "name": _short_name(request.node_name),
-        "root": str(root),
-        "template": json.dumps(template),
-        "inputs": request.inputs,
-        "pod": request.pod_name,
-        "workflow": request.workflow_name,
-        "uid": request.workflow_uid,
-        "result": request.capture_result,
-        "deadline": request.deadline,
-        "timeout": request.timeout,
-        "setup": place.setup,
-    }
-
-
-def _short_name(node_name: str) -> str:
-    """Return the step's name in a node's name: ``wf[0].gen(0:a.b)(1)`` gives ``gen``."""
-    return re.sub(r"\([^()]*\)", "", node_name).rpartition(".")[2]
-
-
-def _death(running: _Running, status: int, behind_setup: bool) -> dict[str, Any]:
-    """Describe the end of a leaf's process that left no record, from its wait status."""
-    code = os.waitstatus_to_exitcode(status)
-    if running.must_end is not None and time.time() >= running.must_end:
-        code = 128 - code if code < 0 else code
-        return {
-            "phase": "Failed",
-            "message": leafrun.DEADLINE_TEXT,
-            "failure": "WALLTIME",
-            "outputs": {"exitCode": str(code)},
-        }
-    if code == leafrun.NO_RECORD:
-        return {
-            "phase": "Error",
-            "message": "wait: Error (exit code 64): the step ended without a record; its log says why",
-            "failure": "INFRA",
-        }
-    if code < 0:
-        from dflow_hpc.engines.local.work.commands import signal_text
-
-        text = f"the process was {signal_text(-code)}"
-        code = 128 - code
-    else:
-        also = ", or one of the machine's setup lines failed" if behind_setup else ""
-        text = f"the OP ended its process by itself (os._exit({code}) or a library's exit){also}; no outputs were taken"
-    record = leafrun.failed(code, text)
-    record["outputs"] = {"exitCode": str(code)}
-    if code == 128 + signal.SIGKILL:
-        record["failure"] = "OOM"  # the usual reason; who killed it is not told
-    return record
-
-
 def _key(request: LeafRequest) -> str:
     for parameter in request.inputs.get("parameters") or []:
         if parameter["name"] == "dflow_key":
             return str(parameter.get("value") or "")
     return ""
-
-
-def _node_of_record(root: Path) -> str | None:
-    record = _load(root)
-    return None if record is None else str(record["node"])
-
-
-def _load(root: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads((root / leafrun.RECORD).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return record
-
-
-def read_record(leaf_dir: Path) -> Outcome | None:
-    """Return the outcome of the leaf that ran in a directory, or None if it has not ended for good."""
-    record = _load(leaf_dir)
-    return None if record is None else _as_outcome(record)
-
-
-def _as_outcome(record: dict[str, Any]) -> Outcome:
-    failure = record.get("failure")
-    return Outcome(
-        phase=record["phase"],
-        message=record.get("message", ""),
-        outputs=record.get("outputs") or {},
-        failure=FailureClass(failure) if failure else None,
-        started=record["started"],
-        finished=record["finished"],
-        notices=list(record.get("notices") or []),
-        members=list(record.get("members") or []),
-    )
 
 
 def _take_lock(run_dir: Path) -> int:
