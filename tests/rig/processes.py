@@ -140,7 +140,7 @@ def install(packages):
     try:
         for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
             answer = subprocess.run(
-                ["apt-get", "-qq", *command],
+                ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", *command],
                 env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
