@@ -9,7 +9,6 @@ Trap: the address is read anew each time: the kubelet brings a changed Secret in
 from __future__ import annotations
 
 import http.client
-import tarfile
 import tempfile
 import time
 import urllib.parse
@@ -78,9 +77,7 @@ def _path(mine: Told, verb: str = "leaf") -> str:
 
 def _send(mine: Told, directory: Path, secret: Path) -> None:
     with tempfile.TemporaryFile(dir=directory) as file:
-        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
-            for name in ("leaf.json", "inputs"):
-                archive.add(directory / name, arcname=name)
+        leaf.pack(directory, ("leaf.json", "inputs"), file)
         _ask(secret, "PUT", _path(mine), body=file)
 
 

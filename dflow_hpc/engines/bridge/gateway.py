@@ -20,7 +20,6 @@ import hmac
 import json
 import re
 import shutil
-import tarfile
 import tempfile
 import threading
 import time
@@ -28,7 +27,7 @@ import urllib.parse
 from collections.abc import Callable, Coroutine
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dflow_hpc.engines.bridge import leaf
 from dflow_hpc.engines.local.rundir import write_atomic
@@ -231,7 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(202)
             return
         with tempfile.TemporaryFile(dir=directory) as file:
-            _pack(directory, file)
+            (directory / "outputs").mkdir(exist_ok=True)
+            leaf.pack(directory, (leaf.RECORD, "outputs", "work/log.txt"), file)
             self.send_response(200)
             self.send_header("Content-Length", str(file.tell()))
             self.end_headers()
@@ -284,11 +284,3 @@ def serve(
     server = _Server(gateway, loop, address, token)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
-
-
-def _pack(directory: Path, file: IO[bytes]) -> None:
-    (directory / "outputs").mkdir(exist_ok=True)  # two entries at the top: one alone would become the archive's whole
-    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
-        for name in (leaf.RECORD, "outputs", "work/log.txt"):
-            if (directory / name).exists():
-                archive.add(directory / name, arcname=name)

@@ -18,11 +18,13 @@ import functools
 import json
 import re
 import shutil
+import sys
+import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dflow_hpc.compile.extract import extract
 from dflow_hpc.engines.local.rundir import write_atomic
@@ -79,6 +81,17 @@ def keep(told: Told, directory: Path) -> None:
 def kept(directory: Path) -> Told:
     """Return what ``keep`` wrote."""
     return Told(**json.loads((directory / "leaf.json").read_bytes()))
+
+
+def pack(directory: Path, names: Sequence[str], file: IO[bytes]) -> None:
+    """Write those of these entries of a leaf's directory that there are, as a gzipped tar.
+
+    Two of them must lie at the top: where there is one, ``extract`` takes it for the whole.
+    """
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+        for name in names:
+            if (directory / name).exists():
+                archive.add(directory / name, arcname=name)
 
 
 async def run(
@@ -170,3 +183,9 @@ def broken(error: DflowError | OSError) -> dict[str, Any]:
     """Return the record of a leaf that could not be run at all."""
     now = time.time()
     return {"phase": "Error", "message": str(error), "failure": "INFRA", "started": now, "finished": now}
+
+
+def say(text: str) -> None:
+    """Write a line of our own into the log of a pod."""
+    sys.stderr.write(f"dflow-hpc: {text}\n")
+    sys.stderr.flush()

@@ -31,7 +31,6 @@ from dflow_hpc.errors import DflowError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.profiles.machine import Machine, Machines
 from dflow_hpc.executors.remote import RemoteSite
-from dflow_hpc.executors.transport import open_transport
 from dflow_hpc.manifest.placing import wish_of
 
 _TEMPLATE = Path("/var/run/argo/template")
@@ -92,9 +91,9 @@ async def _alone(mine: Told, directory: Path) -> dict[str, Any]:
     """Run the leaf with a login of its own."""
     name, _ = wish_of(mine.template)
     machine = profile(name or "")
-    site = RemoteSite(machine, open_transport(machine))
-    broker = Broker(machine.name, site, directory / "journal.jsonl", waits=machine.waits, say=_say)
-    started = lambda: _say(f"the job runs on machine {machine.name!r}")  # noqa: E731
+    site = RemoteSite(machine)
+    broker = Broker(machine.name, site, directory / "journal.jsonl", waits=machine.waits, say=leaf.say)
+    started = lambda: leaf.say(f"the job runs on machine {machine.name!r}")  # noqa: E731
     task = asyncio.create_task(leaf.run(directory, machine, broker, started, rejoins=False))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
@@ -141,7 +140,7 @@ def _fail(record: dict[str, Any]) -> int:
     if record["phase"] != "Failed":
         code, separator = INFRASTRUCTURE, ""
     text = text if separator else record.get("message", "")
-    _say(text)
+    leaf.say(text)
     with contextlib.suppress(OSError):
         _TERMINATION_LOG.write_bytes(text.encode()[-_LIMIT:])
     return code
@@ -153,8 +152,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
         shutil.copy2(source, target)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"dflow-hpc: {text}\n")
-    sys.stderr.flush()

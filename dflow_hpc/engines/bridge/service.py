@@ -9,18 +9,17 @@ import asyncio
 import os
 import secrets
 import signal
-import sys
 from base64 import b64decode
 from pathlib import Path
 
 from dflow_hpc.engines.argo.lower import MANAGED
 from dflow_hpc.engines.argo.status import phase_of
+from dflow_hpc.engines.bridge import leaf
 from dflow_hpc.engines.bridge.client import ADDRESS, TOKEN
 from dflow_hpc.engines.bridge.gateway import Gateway, serve
 from dflow_hpc.engines.bridge.template import MOUNT, secret_name
 from dflow_hpc.executors.profiles.machine import Machines
 from dflow_hpc.executors.remote import RemoteSite
-from dflow_hpc.executors.transport import open_transport
 from dflow_hpc.kube import SECRETS, WORKFLOWS, Cluster, KubeError, NotFound, connect
 from dflow_hpc.manifest.view import COMPLETED
 
@@ -50,19 +49,19 @@ def main(
     machine = Machines([(login or Path(MOUNT)) / "machines.toml"]).get(name)
     cluster = connect(namespace=namespace)
     token = tell(cluster, name, address)
-    site = RemoteSite(machine, open_transport(machine))
+    site = RemoteSite(machine)
 
     async def serving() -> None:
         loop = asyncio.get_running_loop()
         gateway = Gateway(
-            machine, site, state, is_over=lambda *of: is_over(cluster, *of), abandoned=abandoned, say=_say
+            machine, site, state, is_over=lambda *of: is_over(cluster, *of), abandoned=abandoned, say=leaf.say
         )
         server = serve(gateway, loop, listen, token)
         sweep = asyncio.create_task(gateway.sweep())
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        _say(f"the gateway of machine {name!r} answers at {address}")
+        leaf.say(f"the gateway of machine {name!r} answers at {address}")
         await asyncio.wait([sweep, asyncio.create_task(ended.wait())], return_when=asyncio.FIRST_COMPLETED)
         await asyncio.to_thread(server.shutdown)
         broken = sweep.exception() if sweep.done() else None
@@ -94,12 +93,7 @@ def is_over(cluster: Cluster, workflow: str, uid: str) -> bool:
     except NotFound:
         return True
     except KubeError as error:  # the cluster's trouble says nothing of the workflow
-        _say(f"whether {workflow} goes on was asked: {error}")
+        leaf.say(f"whether {workflow} goes on was asked: {error}")
         return False
     stopped = bool((found.get("spec") or {}).get("shutdown"))
     return found["metadata"]["uid"] != uid or stopped or phase_of(found) in COMPLETED
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"dflow-hpc: {text}\n")
-    sys.stderr.flush()
