@@ -23,6 +23,7 @@ from dflow_hpc.errors import EngineError
 _BIG = "dflow_bigpar_"
 _EPOCH = "0001-01-01T00:00:00Z"  # Go's way to say: not yet
 _UTC = datetime.timezone.utc  # noqa: UP017  (Python 3.8)
+_UNDER_WAY = ("Pending", "Running")
 
 Filter = Union[None, str, Sequence[str]]
 
@@ -91,7 +92,9 @@ class ArgoParameter(ArgoObjectDict):
 
         if "s3" in self and "value" not in self:
             self["value"] = _fetch_text(self["s3"]["key"])
-        text = super().__getattr__("value")
+        if "value" not in self:
+            raise AttributeError(f"the parameter {self.get('name')!r} has no value; its step has given none so far")
+        text = self["value"]
         declared = self.declared_type
         if not isinstance(text, str) or declared in (None, "str"):
             return text
@@ -162,8 +165,27 @@ class UnknownValue(EngineError, KeyError):
 class _ByName(ArgoObjectDict):
     """The parameters or artifacts of a node."""
 
+    _unless = ""  # an attribute of the object, not an item: set by ``ArgoStep``
+
     def __missing__(self, name: str) -> Any:
-        raise UnknownValue(f"{name!r} was asked for; this node has: {', '.join(map(repr, self)) or 'none'}")
+        has = ", ".join(map(repr, self)) or "none"
+        raise UnknownValue(f"{name!r} was asked for; this node has: {has}{self._unless}")
+
+
+class NoSuchStep(EngineError, IndexError):
+    """A step was taken out of what a filter found, and there are not so many."""
+
+
+class FoundSteps(List["ArgoStep"]):
+    """The steps that a filter found; taking one that is not among them says why there is none."""
+
+    _asked = ""
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return super().__getitem__(index)
+        except IndexError:
+            raise NoSuchStep(f"step number {index} was asked for; {self._asked}") from None
 
 
 def _inputs_or_outputs(data: Mapping[str, Any]) -> ArgoObjectDict:
@@ -213,6 +235,9 @@ class ArgoStep(ArgoObjectDict):
         for name in ("inputs", "outputs"):
             found = node.get(name) or {}
             self[name] = found if isinstance(found.get("parameters"), dict) else _inputs_or_outputs(found)
+        if node.get("phase") in _UNDER_WAY:
+            for values in (self["outputs"]["parameters"], self["outputs"]["artifacts"]):
+                object.__setattr__(values, "_unless", f"; it is {node['phase']}: outputs come when it has ended")
         key = self["inputs"]["parameters"].get("dflow_key")
         self["key"] = (key.get("value") or None) if key else None
 
@@ -343,7 +368,7 @@ class ArgoWorkflow(ArgoObjectDict):
             ids.sort(key=lambda node_id: order.get(node_id, len(order)))
         else:
             ids.sort(key=lambda node_id: nodes[node_id].get("startedAt") or "9")
-        found = []
+        found = FoundSteps()
         for node_id in ids:
             node = nodes[node_id]
             if not (_is_in(node.get("phase"), phase) and _is_in(node_id, id) and _is_in(node.get("type"), type)):
@@ -353,7 +378,14 @@ class ArgoWorkflow(ArgoObjectDict):
             step = ArgoStep(node, str(self["id"]))
             if _is_in(step["key"], key):
                 found.append(step)
+        found._asked = self._said_of(len(found), {"name": name, "key": key, "phase": phase, "id": id, "type": type})
         return found
+
+    def _said_of(self, count: int, filters: Mapping[str, Filter]) -> str:
+        wish = ", ".join(f"{key}={value!r}" for key, value in filters.items() if value is not None) or "all"
+        phase = (self.get("status") or {}).get("phase") or "Pending"
+        advice = "Wait for its end first: workflow.wait()" if phase in _UNDER_WAY else "query_step() has them all"
+        return f"{self['id']}, which is {phase}, has {count} of these: {wish}. {advice}."
 
     def get_duration(self) -> datetime.timedelta:
         """Return how long it took, or has taken so far."""

@@ -133,6 +133,23 @@ def test_a_value_that_is_not_there_is_named():
     assert step.outputs.artifacts.get("model") is None
 
 
+def test_what_is_not_there_yet_is_said_to_come():
+    workflow = ArgoWorkflow({"metadata": {"name": "wf"}, "status": {"phase": "Running", "nodes": {}}})
+    with pytest.raises(IndexError, match=r"wf, which is Running, has 0 of these: name='train'.*workflow.wait\(\)"):
+        workflow.get_step(name="train")[0]
+    ended = ArgoWorkflow(WORKFLOW).get_step(name="train", phase="Succeeded")
+    with pytest.raises(EngineError, match=r"which is Succeeded, has 2 of these: name='train', phase='Succeeded'"):
+        ended[2]
+    assert pickle.loads(pickle.dumps(ended)) == ended == ended[:2]
+    running = ArgoStep(node("n", "n") | {"phase": "Running"}, "wf")
+    with pytest.raises(KeyError, match="none; it is Running: outputs come when it has ended"):
+        running.outputs.parameters["loss"]
+    without = ArgoStep(node("n", "n", outputs={"parameters": [{"name": "loss", "valueFrom": {"path": "/l"}}]}), "wf")
+    with pytest.raises(AttributeError, match="'loss' has no value"):
+        _ = without.outputs.parameters["loss"].value
+    assert not hasattr(without.outputs.parameters["loss"], "value")
+
+
 def test_outputs_can_be_changed_and_given_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(config, "debug_workdir", ".")
