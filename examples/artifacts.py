@@ -39,6 +39,6 @@ if __name__ == "__main__":
         for number, text in enumerate(["one", "one two", "one two three"]):
             Path(room, f"text-{number}.txt").write_text(text)
         workflow = make_workflow(upload_artifact(sorted(Path(room).iterdir())))
-    workflow.submit()
+    workflow.run()
     [table] = download_artifact(workflow.query_step(name="join")[0].outputs.artifacts["table"], path="counted")
     print(Path(table).read_text(), end="")

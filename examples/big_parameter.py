@@ -21,5 +21,5 @@ workflow.add(
 )
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print("highest:", workflow.query_step(name="analyse")[0].outputs.parameters["highest"].value)

@@ -49,5 +49,5 @@ workflow = Workflow(name="conditional")
 workflow.add(Step("judge", judge, parameters={"energy": -3.5}))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print(workflow.query_step(name="judge")[0].outputs.parameters["verdict"].value)

@@ -27,5 +27,5 @@ with DAG("field") as field:
 workflow = Workflow(name="dag", dag=field)
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print("price:", workflow.query_step(name="price")[0].outputs.parameters["price"].value)

@@ -9,5 +9,5 @@ workflow = Workflow(name="exit-handler", on_exit=clean_up)
 workflow.add(Step("work", work))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print("steps:", *(step.displayName for step in workflow.query_step(type="Pod")))

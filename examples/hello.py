@@ -24,5 +24,5 @@ workflow = Workflow(name="hello")
 workflow.add(Step("hello", PythonOPTemplate(Hello), parameters={"name": "world"}))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print(workflow.query_step(name="hello")[0].outputs.parameters["greeting"].value)

@@ -41,6 +41,6 @@ workflow = Workflow(name="recursion")
 workflow.add(Step("root", loop, parameters={"guess": 1.0, "number": 2.0}))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     found = workflow.query_step(name="root")[0].outputs.parameters["root"].value
     print(f"the square root of 2 is {float(found):.6f}")

@@ -16,6 +16,6 @@ workflow = Workflow(name="retry")
 workflow.add(Step("ask", PythonOPTemplate(ask_a_busy_server, retry_on_transient_error=20)))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print("answer:", workflow.query_step(name="ask", phase="Succeeded")[0].outputs.parameters["answer"].value)
     print("attempts:", len(workflow.query_step(name="ask", type="Pod")))

@@ -30,7 +30,7 @@ workflow = Workflow(name="shell")
 workflow.add(Step("count", template, parameters={"text": "a shell is a fine place to count words"}))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     outputs = workflow.query_step(name="count")[0].outputs
     print("words:", outputs.parameters["words"].value)
     print("file:", *download_artifact(outputs.artifacts["text"], path="shell-output"))

@@ -25,5 +25,5 @@ workflow.add(squares)
 workflow.add(Step("add", PythonOPTemplate(add), parameters={"numbers": squares.outputs.parameters["square"]}))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print("1 + 4 + 9 + 16 + 25 =", workflow.query_step(name="add")[0].outputs.parameters["total"].value)

@@ -41,5 +41,5 @@ results = [step.outputs.parameters["result"] for step in (double, halve)]
 workflow.add(Step("add", PythonOPTemplate(Add), parameters={"values": results}))
 
 if __name__ == "__main__":
-    workflow.submit()
+    workflow.run()
     print("total:", workflow.query_step(name="add")[0].outputs.parameters["total"].value)
