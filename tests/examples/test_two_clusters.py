@@ -84,8 +84,9 @@ def test_training_on_one_and_labelling_on_the_other(tmp_path, prepared, s3_serve
     leaves = {path.name.partition("-")[0]: fold(Reader(path).read()).leaves for path in run.glob(".machines/*.jsonl")}
     assert {name: len(found) for name, found in leaves.items()} == {"gpu": 8, "cpu": 10}  # two trainings of two twice
     for each in went.values():
-        assert each["url_back"] > 4000 * 8  # what the steps gave went from there to the storage,
-        assert each["link_back"] < each["url_back"]  # and what came over the link are markers, logs and parameters
+        # What the steps gave went from there to the storage, and nothing from here. That the link brings none of it is
+        # shown by larger data, in test_exchange.py: here the schedulers' answers, as many as the clock asks for, count.
+        assert each["url_back"] > 4000 * 8
         assert each["uploaded"] == 0
     for name in ("xeon", "a100"):
         assert f"machine {name}: 1 login, " in done.stderr
