@@ -127,7 +127,7 @@ def restored(template: Mapping[str, Any], environment: Mapping[str, str]) -> dic
         "command": words[:number],
         "args": words[number:],
         "env": [
-            {"name": item["name"], "value": environment[item["name"]].replace("$(", "$$(")}
+            {"name": item["name"], "value": environment[item["name"]].replace("$", "$$")}
             for item in container.get("env") or []
             if not item["name"].startswith(_PREFIX) and item["name"] in environment
         ],

@@ -59,9 +59,9 @@ def _secret(leaf: Leaf, variable: str, reference: dict[str, Any]) -> str | None:
 
 
 def expand(text: str, variables: dict[str, str]) -> str:
-    """Expand ``$(NAME)`` where NAME is known; ``$$(NAME)`` stands for ``$(NAME)`` itself."""
+    """Expand ``$(NAME)`` where NAME is known, and make one ``$`` of two, as a kubelet does."""
 
     def replace(match: re.Match[str]) -> str:
-        return match[0][1:] if match[0].startswith("$$") else variables.get(match[1], match[0])
+        return "$" if match[0] == "$$" else variables.get(match[1], match[0])
 
-    return re.sub(r"\$?\$\(([A-Za-z_.-][\w.-]*)\)", replace, text)
+    return re.sub(r"\$\$|\$\(([^)]*)\)", replace, text)
