@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+GPU = "nvidia.com/gpu"
+"""The extended resource that stands for the scheduler's GPUs."""
 LEASE_SECONDS = 40
 """How long the control plane waits for the next renewal (the kubelet's own default)."""
 
@@ -59,7 +61,7 @@ def node_status(
     """Return the Node's status; ``reason`` and ``message`` tell the truth about the login host."""
     resources = {"cpu": str(capacity.cpus), "memory": str(capacity.memory), "pods": str(capacity.pods)}
     if capacity.gpus:
-        resources["nvidia.com/gpu"] = str(capacity.gpus)
+        resources[GPU] = str(capacity.gpus)
     return {
         "capacity": resources,
         "allocatable": dict(resources),

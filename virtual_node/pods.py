@@ -34,6 +34,8 @@ from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, KubeError, Not
 from dflow_hpc.storage.objects import ObjectStore
 from dflow_hpc.virtual_node import leaves, status
 from dflow_hpc.virtual_node.leaves import PodLeaf
+from dflow_hpc.virtual_node.node import Capacity
+from dflow_hpc.virtual_node.sources import Refused
 
 Object = dict[str, Any]
 
@@ -58,6 +60,7 @@ class Pods:
 
     Args:
         machine: The node's.
+        capacity: What the node has.
         broker: Its account's.
         room: A directory for the leaves' directories.
         cluster: Returns the objects of a namespace.
@@ -67,12 +70,14 @@ class Pods:
     def __init__(
         self,
         machine: Machine,
+        capacity: Capacity,
         broker: Broker,
         room: Path,
         cluster: Callable[[str], Cluster],
         say: Callable[[str], None],
     ):
         self._machine = machine
+        self._capacity = capacity
         self._broker = broker
         self._room = room
         self._cluster = cluster
@@ -131,8 +136,8 @@ class Pods:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         cluster = self._cluster(namespace)
         try:
-            leaf = await asyncio.to_thread(leaves.read, pod, cluster, self._machine)
-        except leaves.Refused as error:
+            leaf = await asyncio.to_thread(leaves.read, pod, cluster, self._machine, self._capacity)
+        except Refused as error:
             await self._patch(pod, status.refused("NotOnThisNode", str(error)))
             return
         except DflowError as error:
@@ -183,6 +188,7 @@ class Pods:
         name = json.dumps(storage, sort_keys=True)
         if name not in self._hosts:
             settings = {
+                "variables_given": True,
                 "code_dir": None,
                 "store": {"store": _store(storage)},
                 "run_dir": str(self._room),

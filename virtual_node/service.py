@@ -103,11 +103,12 @@ class _Service:
         facts = await asyncio.to_thread(site.facts)
         journal = journal_of(self._state, self._machine)
         broker = Broker(self._machine.name, site, journal, waits=self._machine.waits, say=self._say)
-        pods = Pods(self._machine, broker, self._state / "pods", self._namespace, self._say)
+        offered = capacity(facts, self._machine)
+        pods = Pods(self._machine, offered, broker, self._state / "pods", self._namespace, self._say)
         presence = Presence(
             self._name,
             self._machine.name,
-            capacity(facts, self._machine),
+            offered,
             self._endpoint,
             self._namespace(""),
             self._namespace("kube-node-lease"),

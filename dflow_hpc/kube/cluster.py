@@ -252,6 +252,18 @@ class Cluster:
         answer = self.connection.request(f"say whether we may {verb} {resource}", "POST", path, body=review)
         return bool(answer["status"]["allowed"])
 
+    def token(self, account: str, spec: Object) -> str:
+        """Return a new token of a service account.
+
+        Args:
+            account: Its name.
+            spec: Of the TokenRequest: how long it lasts, and for whom.
+        """
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = self.connection.request(f"get a token of the service account {account!r}", "POST", path, body=body)
+        return str(answer["status"]["token"])
+
     def log(self, pod: str, container: str, *, follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
         """Yield the lines that a container wrote.
 

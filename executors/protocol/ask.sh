@@ -45,9 +45,9 @@ await() {
 
 # A later attempt may wait in the queue already, and needs its own.
 forget() {
-    for dfh_file in "${1%-*}"/attempt.*/env.sh "${1%-*}"/attempt.*/urls; do
+    for dfh_file in "${1%-*}"/attempt.*/env.sh "${1%-*}"/attempt.*/urls "${1%-*}"/attempt.*/private; do
         dfh_number=${dfh_file%/*}
-        [ ! -e "$dfh_file" ] || [ "${dfh_number##*.}" -gt "${1##*-}" ] || rm -f "$dfh_file"
+        [ ! -e "$dfh_file" ] || [ "${dfh_number##*.}" -gt "${1##*-}" ] || rm -rf "$dfh_file"
     done
 }
 

@@ -3,16 +3,19 @@
 A *program* is a dict. Of a command: ``words``, ``directory``, ``texts`` (files below the leaf's directory in which it
 is named, such as the script). Of a Python OP: ``record`` (with its ``bundle``). Of both: ``env``, ``result`` (stdout
 becomes the file ``result``), ``outputs`` (paths below the leaf's directory that come back), ``own`` (paths of inputs
-that it may write to), ``pulls`` and ``puts`` (what goes by URL, see ``urls.py``), and, where the machine has a
-container runtime, ``image``; of a command then ``command`` and ``args`` instead of ``words``, and ``mounts``.
+that it may write to), ``pulls`` and ``puts`` (what goes by URL, see ``urls.py``), ``files`` (by their paths below the
+leaf's directory: ``mode`` and base64 ``data``), and, where the machine has a container runtime, ``image``; of a command
+then ``command`` and ``args`` instead of ``words``, and ``mounts``.
 
 Pure functions, but for the reading of ``texts``.
 
-Trap: values of variables may be secret. They are in ``env.sh`` only, which the job removes at its end.
+Trap: values of variables may be secret, and so may ``files``. They are in ``env.sh`` and below ``private/`` only, which
+the job removes at its end.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -38,6 +41,9 @@ LEAF_FILES = (
     "spec.json",
 )
 """Names in a leaf's directory there that are the protocol's own."""
+_SECRET = ("env", "files")
+_MODE = 0o600
+"""Of what is sent."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = "uid:gid there"
 
@@ -72,6 +78,8 @@ def leaf_files(
 
     variables = {name: moved(value) for name, value in program.get("env", {}).items()}
     lines = [*(["set -e", *setup, "set +e"] if setup else ())]
+    given: Mapping[str, Any] = program.get("files", {})
+    lines += [f"chmod {file['mode']:o} {shlex.quote(path)}" for path, file in given.items() if file["mode"] != _MODE]
     if runtime is not None and "image" in program:
         container = _container(program, moved, there, scripts, code or "", variables, runtime)
         variables = runtimes.client_variables(runtime.name, container)
@@ -84,13 +92,14 @@ def leaf_files(
         "leaf.sh": "\n".join(lines) + (' >"$DFH_LEAF/result"' if program.get("result") else "") + "\n",
         "env.sh": _environment(variables),
         "outputs.list": "".join(f"{_output(path)}\n" for path in program.get("outputs", ())),
-        "spec.json": json.dumps({key: value for key, value in program.items() if key != "env"}, indent=1),
+        "spec.json": json.dumps({key: value for key, value in program.items() if key not in _SECRET}, indent=1),
     }
     if setup:
         files["setup"] = ""
     if "record" in program:
         files["record.json"] = json.dumps(program["record"])
     found = {name: text.encode("utf-8", "surrogateescape") for name, text in files.items()}
+    found |= {path: base64.b64decode(file["data"]) for path, file in given.items()}
     for name in program.get("texts", ()):
         found[name] = Path(here, name).read_bytes().replace(str(here).encode(), there.encode())
     return found

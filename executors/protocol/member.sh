@@ -34,7 +34,7 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
     }
     # It was killed between its marker and the sign of it; or somebody requeued what had ended: that is not run again.
     if [ -e exit.json ]; then
-        rm -f env.sh urls
+        rm -rf env.sh urls private
         [ -e "$root/.old/$token" ] || echo 1 >"$root/.done/$token"
         exit 0
     fi
@@ -146,12 +146,12 @@ publish() {
         "$complete" "$sent" "$pulled" "$pushed" "$spared" "$((logged))" "$said" >exit.json.tmp || exit 1
     sync exit.json.tmp 2>/dev/null || sync
     counts || {
-        rm -f env.sh urls
+        rm -rf env.sh urls private
         echo "dflow-hpc: $token does not count any more; its outcome is not published" >&2
         exit 0
     }
     # Secrets go when nothing can need them any more: a requeue that finds no marker does.
-    mv exit.json.tmp exit.json && rm -f env.sh urls && echo "$kilobytes" >"$root/.done/$token"
+    mv exit.json.tmp exit.json && rm -rf env.sh urls private && echo "$kilobytes" >"$root/.done/$token"
 }
 trap publish EXIT
 

@@ -33,7 +33,7 @@ from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
 from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.routes import MachineInputs, linked_outputs, pushed_by, puts_of, zips_of
-from dflow_hpc.engines.local.work.views import View
+from dflow_hpc.engines.local.work.views import View, files_of
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import key_of
 from dflow_hpc.executors.broker.questions import Ended
@@ -316,6 +316,7 @@ class MachineHost:
             "env": {name: view.translate(value, container, log) for name, value in environment.items()},
             "result": leaf.spec["result"],
             "outputs": linked_outputs(leaf, view, self._machine.staging),
+            "files": files_of(template),
             **inputs.program(),
             "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if script else [],
         }
@@ -350,7 +351,9 @@ class MachineHost:
         return mounts
 
     def _environment(self, leaf: Leaf) -> dict[str, str]:
-        """Return Argo's variables, without what is only true on this host."""
+        """Return Argo's variables, without what is only true on this host; a pod's template has all of them itself."""
+        if self._settings.get("variables_given"):
+            return {}
         own = (LEAF_MARK, "ARGO_PROGRESS_FILE")
         return {name: value for name, value in leaf.environment("main").items() if name not in own}
 

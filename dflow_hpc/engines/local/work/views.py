@@ -28,6 +28,8 @@ from dflow_hpc.executors.runtimes import TERMINATION_LOG, termination_log
 
 _OWN = ("/tmp", "/argo/staging")  # noqa: S108  a private one is the point
 _MOST_BINDS = 2000
+_FILES = "private/volumes"
+"""Below a leaf's directory: volumes of files, which may be secret."""
 
 
 class View:
@@ -263,7 +265,8 @@ class _Volumes:
             source = self._directory(mount["name"])
             if mount.get("subPath"):
                 source = posixpath.join(source, mount["subPath"])
-                os.makedirs(source, exist_ok=True)
+                if "files" not in self._kinds.get(mount["name"], ()):  # they are there already, or will be
+                    os.makedirs(source, exist_ok=True)
             found.append((source, posixpath.normpath(mount["mountPath"])))
         return found
 
@@ -273,6 +276,8 @@ class _Volumes:
             return str(volume["hostPath"]["path"])
         if "emptyDir" in volume:
             path = f"{self._root}/volumes/{name}"
+        elif "files" in volume:
+            path = f"{self._root}/{_FILES}/{name}"
         elif "persistentVolumeClaim" in volume:
             path = f"{self._run_dir}/volumes/{volume['persistentVolumeClaim']['claimName']}"
         else:
@@ -291,6 +296,12 @@ class _Volumes:
             if path == place or _below(path, place):
                 return f"{self._places[place]}{path[len(place) :]}"
         return None
+
+
+def files_of(template: dict[str, Any]) -> dict[str, Any]:
+    """Return the files of a template's volumes that bring their own, by their paths below the leaf's directory."""
+    volumes = [volume for volume in template.get("volumes") or [] if "files" in volume]
+    return {f"{_FILES}/{volume['name']}/{path}": file for volume in volumes for path, file in volume["files"].items()}
 
 
 def canonical(path: str) -> str:
