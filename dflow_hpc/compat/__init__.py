@@ -91,4 +91,4 @@ def _look_up(module: str, name: str) -> Any:
         return getattr(dflow_hpc, name)
     if name in INSTEAD:
         return importlib.import_module("dflow_hpc.compat.elsewhere").stand_in(name, INSTEAD[name])
-    raise AttributeError(f"module {module!r} has no attribute {name!r}; dflow has none of this name, nor has dflow_hpc")
+    raise AttributeError(f"module {module!r} has no attribute {name!r}; dflow_hpc knows no such name of dflow's")

@@ -45,7 +45,7 @@ class ElsewhereExecutor(Executor):
 
 
 class BohriumExecutor(ElsewhereExecutor):
-    """dflow's executor for Bohrium, and for Lebesgue before it."""
+    """dflow's executor and context for Bohrium, and for Lebesgue before it."""
 
     def __init__(self, executor: Optional[str] = None, extra: Optional[Dict[str, Any]] = None, **given: Any):
         super().__init__(executor=executor, extra=extra, **given)

@@ -46,9 +46,10 @@ _ROWS = {
         path_list_of_artifact path_object_of_artifact convert_dflow_list get_md5 flatten expand dict2list randstr
         set_directory run_command StorageClient MinioClient""",
     "dflow.plugins": "",
-    "dflow.plugins.bohrium": "config TiefblueClient BohriumExecutor",
+    "dflow.plugins.bohrium": """config TiefblueClient BohriumExecutor BohriumContext BohriumDatasetsArtifact
+        create_job_group""",
     "dflow.plugins.dispatcher": "DispatcherExecutor",
-    "dflow.plugins.lebesgue": "LebesgueExecutor",
+    "dflow.plugins.lebesgue": "LebesgueExecutor LebesgueContext",
 }
 
 MODULES: Dict[str, List[str]] = {module: names.split() for module, names in _ROWS.items()}
@@ -75,8 +76,8 @@ ELSEWHERE: Dict[str, str] = {
     **{name: f"dflow_hpc.compat.executors:{name}" for name in ("DispatcherExecutor", "RemoteExecutor", "SlurmJob")},
     **{name: f"dflow_hpc.compat.executors:{name}" for name in ("SlurmRemoteExecutor", "SlurmJobTemplate")},
     "ContainerExecutor": "dflow_hpc.compat.executors:ContainerExecutor",
-    "BohriumExecutor": "dflow_hpc.compat.elsewhere:BohriumExecutor",
-    "LebesgueExecutor": "dflow_hpc.compat.elsewhere:BohriumExecutor",
+    **dict.fromkeys(("BohriumExecutor", "BohriumContext"), "dflow_hpc.compat.elsewhere:BohriumExecutor"),
+    **dict.fromkeys(("LebesgueExecutor", "LebesgueContext"), "dflow_hpc.compat.elsewhere:BohriumExecutor"),
     "TiefblueClient": "dflow_hpc.compat.elsewhere:TiefblueClient",
     "dflow.plugins.bohrium.config": "dflow_hpc.compat.elsewhere:bohrium_config",
 }
@@ -89,6 +90,8 @@ INSTEAD: Dict[str, str] = {
     "DockerSecret": "Name an existing secret of the cluster in `image_pull_secrets`.",
     "LineageClient": "Lineage is not recorded; each run's journal says what came from what.",
     "PVC": "Pass files as artifacts.",
+    "BohriumDatasetsArtifact": "Put the data where the machine's steps find it, or upload_artifact() it.",
+    "create_job_group": PLACE,
     "query_archived_workflows": "Use query_workflows().",
     "gen_code": "Write the manifest with Workflow.to_yaml().",
     "run_script": "Use an executor, or a ShellOPTemplate.",

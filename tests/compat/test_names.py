@@ -103,7 +103,7 @@ import dflow
 from dflow_hpc.errors import CompileError
 from dflow import SlurmRemoteExecutor, ShellOPTemplate, Step, Workflow, config, s3_config
 from dflow.plugins import bohrium
-from dflow.plugins.bohrium import TiefblueClient
+from dflow.plugins.bohrium import BohriumContext, TiefblueClient
 from dflow.plugins.dispatcher import DispatcherExecutor
 from dflow.plugins.lebesgue import LebesgueExecutor
 assert dflow.plugins.dispatcher.DispatcherExecutor is DispatcherExecutor
@@ -115,17 +115,22 @@ assert SlurmRemoteExecutor("login", username="me", header="#SBATCH").header == "
 s3_config["storage_client"] = TiefblueClient(project_id=1)
 wf = Workflow("elsewhere")
 wf.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo"), executor=LebesgueExecutor(extra={})))
-try:
-    wf.to_dict()
-except CompileError as error:
-    print(error)
+everywhere = Workflow("everywhere", context=BohriumContext(executor="mixed", extra={}, username="", password=""))
+everywhere.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo")))
+for workflow in (wf, everywhere):
+    try:
+        workflow.to_dict()
+    except CompileError as error:
+        print(error)
 """
 
 
 def test_executors_of_other_services_can_be_made_and_are_refused_before_a_run(tmp_path):
-    [line] = python(PLUGINS, cwd=tmp_path).splitlines()
-    assert "given to BohriumExecutor," in line
-    assert "Step(..., executor='NAME')" in line
+    lines = python(PLUGINS, cwd=tmp_path).splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert "given to BohriumExecutor," in line
+        assert "Step(..., executor='NAME')" in line
 
 
 def test_an_installed_dflow_stays_unless_asked(tmp_path):
