@@ -10,14 +10,16 @@ from another one of that name by an annotation; patches say what shall be, never
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.kube.errors import Conflict, Gone, NotFound, refusal
+from dflow_hpc.kube.errors import Conflict, Gone, NotFound, Unreachable, refusal
 from dflow_hpc.kube.watch import PATIENCE, Event, follow
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ CREATION = "dflow-hpc/creation"
 """Annotation by which ``create`` knows what it made."""
 _PAGE = 250
 _MERGE = "application/merge-patch+json"
+_JSON = "application/json"
+_BRIEF = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+"""What the API gives of an object, or a list, whose metadata alone is asked for."""
 
 
 @dataclass(frozen=True)
@@ -72,29 +77,37 @@ class Cluster:
     def _named(self, kind: Kind, name: str) -> str:
         return f"the {kind.kind} {name!r}" + (f" in the namespace {self.namespace!r}" if self.namespace else "")
 
-    def get(self, kind: Kind, name: str) -> Object:
+    def get(self, kind: Kind, name: str, *, brief: bool = False) -> Object:
         """Return an object.
+
+        Args:
+            kind: Its kind.
+            name: Its name.
+            brief: Only its metadata.
 
         Raises:
             NotFound: There is none of that name.
         """
+        accept = _BRIEF.format("") if brief else _JSON
         found: Object = self.connection.request(
-            f"read {self._named(kind, name)}", "GET", kind.path(self.namespace, name)
+            f"read {self._named(kind, name)}", "GET", kind.path(self.namespace, name), accept=accept
         )
         return found
 
-    def list(self, kind: Kind, *, labels: str | None = None, fields: str | None = None) -> Objects:
+    def list(self, kind: Kind, *, labels: str | None = None, fields: str | None = None, brief: bool = False) -> Objects:
         """Return all objects of a kind.
 
         Args:
             kind: Which.
             labels: A label selector.
             fields: A field selector.
+            brief: Only their metadata.
         """
-        return self._list(kind, labels, fields)[0]
+        return self._list(kind, labels, fields, brief)[0]
 
-    def _list(self, kind: Kind, labels: str | None, fields: str | None) -> tuple[Objects, str]:
+    def _list(self, kind: Kind, labels: str | None, fields: str | None, brief: bool) -> tuple[Objects, str]:
         """Return the objects and the version of their list."""
+        accept = _BRIEF.format("List") if brief else _JSON
         what = f"list each {kind.kind} of the namespace {self.namespace!r}"
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": _PAGE}
         items: Objects = []
@@ -102,7 +115,7 @@ class Cluster:
         while True:
             try:
                 page = self.connection.request(
-                    what, "GET", kind.path(self.namespace), query={**query, "continue": more}
+                    what, "GET", kind.path(self.namespace), query={**query, "continue": more}, accept=accept
                 )
             except Gone:
                 if more is None:
@@ -204,34 +217,93 @@ class Cluster:
         self,
         kind: Kind,
         *,
+        name: str | None = None,
         labels: str | None = None,
         fields: str | None = None,
+        brief: bool = False,
         seconds: float | None = None,
         patience: float = PATIENCE,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         """Yield what there is and then each change, with no gap and nothing twice, whatever becomes of the link.
 
         Args:
             kind: What to look at.
+            name: Only the object of this name, which must be there.
             labels: A label selector.
             fields: A field selector.
+            brief: Only the objects' metadata.
             seconds: How long at most; None: until whoever asks ends it.
             patience: Seconds for which nothing but failures may come before it gives up.
+
+        Raises:
+            NotFound: There is none of that name.
         """
+        if name is not None:
+            fields = f"metadata.name={name}"
         what = f"watch each {kind.kind} of the namespace {self.namespace!r}"
         path = kind.path(self.namespace)
+        accept = _BRIEF.format("") if brief else _JSON
 
         def stream(version: str, rest: float | None) -> Iterator[Object]:
             query: Object = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
             query |= {"labelSelector": labels, "fieldSelector": fields}
             query["timeoutSeconds"] = None if rest is None else max(1, math.ceil(rest))
-            for line in self.connection.stream(what, path, query=query):
+            for line in self.connection.stream(what, path, query=query, accept=accept):
                 event = json.loads(line)
                 if event["type"] == "ERROR":  # a Status in place of an object: 410, as a rule
                     raise refusal(what, int(event["object"].get("code") or 500), line)
                 yield event
 
-        return follow(lambda: self._list(kind, labels, fields), stream, seconds=seconds, patience=patience)
+        def there() -> tuple[Objects, str]:
+            items, version = self._list(kind, labels, fields, brief)
+            if name is not None and not items:
+                self.get(kind, name, brief=True)  # NotFound, with what to do
+            return items, version
+
+        return follow(there, stream, seconds=seconds, patience=patience)
+
+    def changes(self, kind: Kind, name: str, *, every: float = 2.0, seconds: float | None = None) -> Iterator[Object]:
+        """Yield an object as it is, and as it has become, with what came in between left out.
+
+        A watch tells each change by the whole object, and large ones change each second. So only metadata are watched,
+        and the object is read, compressed, when that has told of a change.
+
+        Args:
+            kind: Its kind.
+            name: Its name.
+            every: Seconds between two readings at least.
+            seconds: How long at most; None: until whoever asks ends it.
+
+        Raises:
+            NotFound: There is none of that name, or none any more.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        while True:
+            looked = time.monotonic()
+            found = self._get_patiently(kind, name)
+            yield found
+            rest = None if end is None else end - time.monotonic()
+            if not self._has_changed(kind, found["metadata"], rest):
+                return
+            time.sleep(max(0.0, looked + every - time.monotonic()))
+
+    def _get_patiently(self, kind: Kind, name: str) -> Object:
+        """Return an object, with the patience of a watch."""
+        since = time.monotonic()
+        while True:
+            try:
+                return self.get(kind, name)
+            except Unreachable:
+                if time.monotonic() - since > PATIENCE:
+                    raise
+
+    def _has_changed(self, kind: Kind, metadata: Object, seconds: float | None) -> bool:
+        """Wait until an object is not of this version any more; False when time is up."""
+        with contextlib.closing(self.watch(kind, name=metadata["name"], brief=True, seconds=seconds)) as events:
+            return any(
+                event.type == "DELETED" or event.object["metadata"]["resourceVersion"] != metadata["resourceVersion"]
+                for event in events
+            )
 
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
         """Say whether we are allowed to do something in the namespace; nothing is done.

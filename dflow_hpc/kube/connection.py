@@ -121,6 +121,8 @@ class Connection:
         self._pool: urllib3.PoolManager | None = None
         self.received = 0
         """Bytes of answers so far, as they came over the wire."""
+        self.sent = 0
+        """Requests so far."""
 
     @property
     def server(self) -> str:
@@ -142,6 +144,7 @@ class Connection:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         content: str = _JSON,
+        accept: str = _JSON,
     ) -> Any:
         """Make a request and return its answer, read as JSON.
 
@@ -152,6 +155,7 @@ class Connection:
             query: Parameters; those that are None are left out.
             body: What is sent, as plain data.
             content: Media type of the body; it says which kind of patch it is.
+            accept: Media type of the answer; by it the API gives parts of objects.
 
         Raises:
             KubeError: It was refused, or no answer came: ``Unreachable``.
@@ -159,7 +163,7 @@ class Connection:
         data = None if body is None else json.dumps(body).encode()
 
         def once() -> bytes:
-            answer = self._send(what, method, path, query, data, content)
+            answer = self._send(what, method, path, query, data, content, accept)
             try:
                 return bytes(answer.data)
             finally:
@@ -169,7 +173,9 @@ class Connection:
         text = self._again(once)
         return json.loads(text) if text else None
 
-    def stream(self, what: str, path: str, *, query: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+    def stream(
+        self, what: str, path: str, *, query: Mapping[str, Any] | None = None, accept: str = _JSON
+    ) -> Iterator[bytes]:
         """Yield an answer line by line as it comes; only its beginning is tried again.
 
         Raises:
@@ -177,7 +183,7 @@ class Connection:
         """
         import urllib3
 
-        answer = self._again(lambda: self._send(what, "GET", path, query, None, _JSON, idle=_IDLE))
+        answer = self._again(lambda: self._send(what, "GET", path, query, None, _JSON, accept, idle=_IDLE))
         rest = b""
         try:
             for chunk in answer.stream(1 << 16):
@@ -217,6 +223,7 @@ class Connection:
         query: Mapping[str, Any] | None,
         data: bytes | None,
         content: str,
+        accept: str,
         idle: float | None = None,
     ) -> Any:
         """Send a request once; the answer, whose body is not read yet."""
@@ -227,7 +234,7 @@ class Connection:
         assert pool is not None  # noqa: S101  made with the identity
         wanted = {name: value for name, value in (query or {}).items() if value is not None}
         address = identity.host.rstrip("/") + path + (f"?{urlencode(wanted)}" if wanted else "")
-        headers = {"Accept": _JSON, "User-Agent": "dflow-hpc", **config["http_headers"]}
+        headers = {"Accept": accept, "User-Agent": "dflow-hpc", **config["http_headers"]}
         for secret in identity.auth_settings().values():
             headers[secret["key"]] = secret["value"]
         if data is not None:
@@ -235,6 +242,7 @@ class Connection:
         if idle is None:
             headers["Accept-Encoding"] = "gzip"
         timeout = urllib3.Timeout(connect=10, read=idle or _SECONDS)
+        self.sent += 1
         try:
             answer = pool.request(
                 method, address, body=data, headers=headers, timeout=timeout, retries=False, preload_content=False

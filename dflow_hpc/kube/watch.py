@@ -13,7 +13,7 @@ in between are one change: what counts is the state, not its history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ def follow(
     patience: float = PATIENCE,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Yield what there is, as ADDED, and then each change, until whoever asks ends it.
 
     Args:

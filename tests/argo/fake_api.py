@@ -23,7 +23,7 @@ class FakeConnection:
         self.before = {}
         """Called before a request: (method, plural) -> function without arguments, once."""
 
-    def request(self, what, method, path, *, query=None, body=None, content="application/json"):
+    def request(self, what, method, path, *, query=None, body=None, content="application/json", accept=""):
         match = re.fullmatch(r"/apis?(?:/[^/]+)?/v1[^/]*/namespaces/([^/]+)/([^/]+)(?:/([^/]+))?", path)
         assert match, path
         _, plural, name = match.groups()
@@ -63,7 +63,7 @@ class FakeConnection:
         self.history.append((kind, item))
         return copy.deepcopy(item)
 
-    def stream(self, what, path, *, query=None):
+    def stream(self, what, path, *, query=None, accept=""):
         since = int(query["resourceVersion"])
         for kind, item in list(self.history):
             if int(item["metadata"]["resourceVersion"]) > since and _chosen(item, query):

@@ -75,6 +75,15 @@ def test_a_busy_server_and_a_cut_link_are_tried_again(api, cluster):
     assert {asked[3]["authorization"] for asked in api.asked} == {"Bearer t0k"}
 
 
+def test_metadata_alone_can_be_asked_for(api, cluster):
+    api.answers = [(200, {"metadata": {"name": "x"}}), (200, {"metadata": {"resourceVersion": "1"}, "items": []})]
+    cluster.get(WORKFLOWS, "x", brief=True)
+    assert cluster.list(WORKFLOWS, brief=True) == []
+    kinds = ["PartialObjectMetadata", "PartialObjectMetadataList"]
+    asked = [dict(word.split("=") for word in asked[3]["Accept"].split(";")[1:]) for asked in api.asked]
+    assert asked == [{"as": kind, "g": "meta.k8s.io", "v": "v1"} for kind in kinds]
+
+
 def test_a_server_that_stays_away_is_named(api):
     api.server.server_close()
     cluster = connect(k8s_api_server=api.address, namespace="ns", seconds=1)

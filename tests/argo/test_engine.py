@@ -112,7 +112,8 @@ def test_a_name_that_is_taken_and_a_machine_without_a_secret_are_refused(engine,
 
 
 def _set_phase(cluster, name, phase):
-    cluster.patch(WORKFLOWS, name, {"status": {"phase": phase}})
+    labels = {"workflows.argoproj.io/phase": phase}
+    cluster.patch(WORKFLOWS, name, {"metadata": {"labels": labels}, "status": {"phase": phase}})
 
 
 def test_wait_sees_the_end_and_a_deletion(engine, cluster):
@@ -144,6 +145,33 @@ def test_follow_tells_each_change_once(engine, cluster):
         {"node": name, "child": "d"},
         {"status": {"phase": "Succeeded"}},
     ]
+
+
+def test_follow_reads_once_what_has_changed_often(engine, cluster):
+    name = engine.submit(Compiled(manifest(generateName="x-")))
+
+    def change():
+        for number in range(5):
+            cluster.patch(WORKFLOWS, name, {"status": {"phase": "Running", "progress": f"{number}/5"}})
+        cluster.patch(WORKFLOWS, name, {"status": {"phase": "Succeeded"}})
+
+    cluster.connection.before["streamed"] = change
+    cluster.connection.asked.clear()
+    told = [record for records in engine.follow(name) for record in records]
+    assert told == [{"status": {"phase": "Succeeded", "progress": "4/5"}}]
+    assert cluster.connection.asked.count(("GET", "workflows", name)) == 2
+
+
+def test_follow_sees_a_deletion(engine, cluster):
+    name = engine.submit(Compiled(manifest(generateName="x-")))
+    _set_phase(cluster, name, "Running")
+    cluster.connection.before["GET", "workflows"] = lambda: cluster.connection.before.update(
+        {("GET", "workflows"): lambda: cluster.delete(WORKFLOWS, name)}
+    )
+    with pytest.raises(EngineError, match="deleted meanwhile"):
+        list(engine.follow(name))
+    with pytest.raises(EngineError, match="DFLOW_NAMESPACE"):
+        list(engine.follow("none"))
 
 
 def test_steering_patches_and_refuses_what_has_ended(engine, cluster):

@@ -153,9 +153,9 @@ class ArgoEngine:
     def list_runs(self) -> list[RunInfo]:
         """Return the Workflows of the namespace, oldest first."""
         found = []
-        for workflow in self.cluster.list(WORKFLOWS):
+        for workflow in self.cluster.list(WORKFLOWS, brief=True):
             created = datetime.fromisoformat(workflow["metadata"]["creationTimestamp"]).timestamp()
-            found.append(RunInfo(workflow["metadata"]["name"], status.phase_of(workflow), created))
+            found.append(RunInfo(workflow["metadata"]["name"], status.label_of(workflow), created))
         return sorted(found, key=lambda run: run.created)
 
     def wait(self, id: str, timeout: float | None = None) -> str:
@@ -165,28 +165,29 @@ class ArgoEngine:
             EngineError: There is none of that name, or it was deleted meanwhile.
         """
         phase = "Pending"
-        for workflow in self._states(id, timeout):
-            phase = status.phase_of(workflow)
+        for event in self.cluster.watch(WORKFLOWS, name=id, brief=True, seconds=timeout):
+            if event.type == "DELETED":
+                raise _deleted(id)
+            phase = status.label_of(event.object)
+            if phase in COMPLETED:
+                break
         return phase
 
     def follow(self, id: str) -> Iterator[list[status.Record]]:
         """Yield what it is and then what changes, as records of a journal (``local/state.py``), until it has ended."""
         before: dict[str, Any] = {}
-        for packed in self._states(id, None):
-            workflow = status.unpack(packed)
-            if found := status.records(before, workflow):
-                yield found
-            before = workflow
-
-    def _states(self, id: str, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the Workflow as it is and each time that it has changed, until it has ended or time is up."""
-        self.cluster.get(WORKFLOWS, id)  # NotFound, with what to do
-        for event in self.cluster.watch(WORKFLOWS, fields=f"metadata.name={id}", seconds=timeout):
-            if event.type == "DELETED":
-                raise EngineError(f"the workflow {id} was looked on at; it was deleted meanwhile.")
-            yield event.object
-            if status.phase_of(event.object) in COMPLETED:
-                return
+        try:
+            for packed in self.cluster.changes(WORKFLOWS, id):
+                workflow = status.unpack(packed)
+                if found := status.records(before, workflow):
+                    yield found
+                before = workflow
+                if status.phase_of(workflow) in COMPLETED:
+                    return
+        except NotFound as error:
+            if before:
+                raise _deleted(id) from error
+            raise
 
     def logs(self, id: str, step: str | None = None) -> list[PodLog]:
         """Return what its leaves print, in the order of their start; of pods that are gone, from the log artifact.
@@ -288,13 +289,17 @@ class ArgoEngine:
         self.cluster.delete(WORKFLOWS, id)
 
     def _not_ended(self, id: str, wish: str) -> None:
-        phase = status.phase_of(self.cluster.get(WORKFLOWS, id))
+        phase = status.label_of(self.cluster.get(WORKFLOWS, id, brief=True))
         if phase in COMPLETED:
             raise EngineError(f"the run {id} was to be {wish}; it has ended ({phase}): nothing to do.")
 
     def _change(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change a Workflow with its node tree, whoever else changes it meanwhile."""
         self.cluster.update(WORKFLOWS, id, lambda kept: status.pack(change(status.unpack(kept)), kept))
+
+
+def _deleted(id: str) -> EngineError:
+    return EngineError(f"the workflow {id} was looked on at; it was deleted meanwhile.")
 
 
 def _now() -> str:

@@ -15,6 +15,8 @@ from dflow_hpc.errors import EngineError
 
 Record = dict[str, Any]
 
+PHASE = "workflows.argoproj.io/phase"
+
 
 def unpack(workflow: dict[str, Any]) -> dict[str, Any]:
     """Return a Workflow whose ``status.nodes`` is the node tree, however Argo keeps it.
@@ -48,6 +50,11 @@ def pack(workflow: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
 def phase_of(workflow: dict[str, Any]) -> str:
     """Return its phase; ``Pending`` before the controller has seen it."""
     return str((workflow.get("status") or {}).get("phase") or "Pending")
+
+
+def label_of(workflow: dict[str, Any]) -> str:
+    """Return its phase, as the controller says it by a label, of a Workflow of which only metadata are known."""
+    return str((workflow["metadata"].get("labels") or {}).get(PHASE) or "Pending")
 
 
 def nodes_of(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:

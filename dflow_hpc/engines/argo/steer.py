@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.engines.argo.status import nodes_of
+from dflow_hpc.engines.argo.status import PHASE, nodes_of
 from dflow_hpc.engines.local.state import to_run_again
 from dflow_hpc.errors import EngineError, StorageError
 from dflow_hpc.manifest.view import UNSUCCESSFUL
@@ -26,7 +26,7 @@ Workflow = dict[str, Any]
 _OPEN = ("Steps", "DAG", "StepGroup", "TaskGroup", "Retry")
 _OF_ONE_RUN = (
     "workflows.argoproj.io/completed",
-    "workflows.argoproj.io/phase",
+    PHASE,
     "workflows.argoproj.io/workflow-archiving-status",
 )
 """Labels that the controller sets."""
@@ -137,7 +137,7 @@ def _reopen(workflow: Workflow) -> None:
     labels = workflow["metadata"].setdefault("labels", {})
     for name in _OF_ONE_RUN:
         labels.pop(name, None)
-    labels["workflows.argoproj.io/phase"] = "Running"
+    labels[PHASE] = "Running"
 
 
 def resubmission(workflow: Workflow) -> Workflow:
