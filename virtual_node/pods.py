@@ -7,6 +7,8 @@ Not here: the API's events (``service.py``), what a status looks like (``status.
 
 Trap: a new pod may stand for the same leaf (a retried workflow): it has the same key. It waits until the older one's
 task has ended. After a restart the broker joins the job that lives.
+
+Trap: that the API does not show a pod says nothing yet: only a deletion that was seen ends its job (``orphans.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import contextlib
 import json
 import shutil
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +28,19 @@ from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.records import load_record
 from dflow_hpc.engines.local.work.spec import leaf_spec
-from dflow_hpc.errors import DflowError
+from dflow_hpc.errors import DflowError, ExecutorError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import State, key_of
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.profiles.machine import Machine
-from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, KubeError, NotFound
+from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, Event, KubeError, NotFound
 from dflow_hpc.storage.objects import ObjectStore
 from dflow_hpc.virtual_node import leaves, status
+from dflow_hpc.virtual_node.argo_pod import ArgoPod
 from dflow_hpc.virtual_node.leaves import PodLeaf
 from dflow_hpc.virtual_node.node import Capacity
+from dflow_hpc.virtual_node.orphans import GRACE, Orphans
+from dflow_hpc.virtual_node.reports import Reports
 from dflow_hpc.virtual_node.sources import Refused
 
 Object = dict[str, Any]
@@ -50,6 +56,9 @@ class _Pod:
     object: Object
     task: asyncio.Task[None]
     key: str = ""
+    """Of the leaf that it stands for, once that was read."""
+    at_work: bool = False
+    """Whether the job of that key is this pod's."""
     told: str = ""
     """The reason for waiting that its status has."""
     started: bool = False
@@ -59,36 +68,59 @@ class Pods:
     """The pods of a node.
 
     Args:
-        machine: The node's.
+        node: The node's name.
+        machine: Its profile.
         capacity: What the node has.
         broker: Its account's.
         room: A directory for the leaves' directories.
         cluster: Returns the objects of a namespace.
         say: Called with what the administrator should know.
+        fail: Called when nothing can go on: the process must end, and another life take over.
+        grace: Seconds before what has no pod is ended.
     """
 
     def __init__(
         self,
+        node: str,
         machine: Machine,
         capacity: Capacity,
         broker: Broker,
         room: Path,
         cluster: Callable[[str], Cluster],
         say: Callable[[str], None],
+        *,
+        fail: Callable[[BaseException], None],
+        grace: float = GRACE,
     ):
+        self._node = node
         self._machine = machine
         self._capacity = capacity
         self._broker = broker
         self._room = room
         self._cluster = cluster
         self._say = say
+        self._fail = fail
+        self.reports = Reports(cluster, say)
+        self.orphans = Orphans(grace)
+        self.shown: dict[str, Object] = {}
+        """The pods that the API shows, by UID, those that have ended too."""
         self._pods: dict[str, _Pod] = {}
-        self._keys: dict[str, asyncio.Lock] = {}
+        self._keys: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._hosts: dict[str, MachineHost] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def changed(self, pod: Object) -> None:
-        """Take a pod that is new or has changed; what is known already is nothing new."""
+    def take(self, event: Event) -> None:
+        """Take what the API says of a pod; what is known already is nothing new."""
+        uid = event.object["metadata"]["uid"]
+        if event.type != "DELETED":
+            self.shown[uid] = event.object
+            self._changed(event.object)
+            return
+        self.shown.pop(uid, None)
+        if not event.missed:
+            self._later(uid, self._forget(uid))
+
+    def _changed(self, pod: Object) -> None:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
         known = self._pods.get(uid)
         if metadata.get("deletionTimestamp"):
@@ -96,22 +128,23 @@ class Pods:
                 self._later(uid, self._remove(pod))
         elif known is None:
             if (pod.get("status") or {}).get("phase") not in _TERMINAL:
-                self._pods[uid] = _Pod(pod, asyncio.create_task(self._run(pod)))
-        elif (metadata.get("labels") or {}).get(_COMPLETED) == "true" and known.key and not known.task.done():
+                self._pods[uid] = _Pod(pod, asyncio.create_task(self._guarded(pod)))
+        elif (metadata.get("labels") or {}).get(_COMPLETED) == "true" and known.at_work:
             self._broker.drop(known.key)  # Argo's way to say that nobody waits for it any more
-
-    def gone(self, pod: Object) -> None:
-        """Take a pod that is no more: whatever of it runs is ended."""
-        self._later(pod["metadata"]["uid"], self._forget(pod["metadata"]["uid"]))
 
     def _later(self, name: str, work: Any) -> None:
         task = asyncio.create_task(work, name=name)
         self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(self._over)
 
-    async def tell_queue(self) -> None:
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._say(f"the end of the pod {task.get_name()}: {type(error).__name__}: {error}")
+
+    def tell_queue(self) -> None:
         """Let the statuses of pods that wait say why, where that has changed."""
-        for uid, known in list(self._pods.items()):
+        for known in self._pods.values():
             leaf = self._broker.dispatcher.leaves.get(known.key)
             if leaf is None or not leaf.jobs or known.started or known.task.done():
                 continue
@@ -119,9 +152,37 @@ class Pods:
             word = job.word if job.state is State.QUEUED else self._broker.dispatcher.paused
             if word and word != known.told:
                 known.told = word
-                await self._patch(known.object, status.pending(known.object, "Queued", f"job {job.id}: {word}"))
-            if known.started and uid in self._pods:  # it began meanwhile: that must stand
-                await self._patch(known.object, status.running(known.object, time.time()))
+                self.reports.tell(known.object, status.pending(known.object, "Queued", f"job {job.id}: {word}"))
+
+    async def sweep(self, now: float) -> None:
+        """End what the API has shown no pod for since the grace, if a list that is read now agrees.
+
+        Args:
+            now: Seconds; only differences count.
+
+        Raises:
+            KubeError: There is no such list.
+        """
+        keys = {known.key for known in self._pods.values()}
+        jobs = {key for key in self._broker.dispatcher.open if key not in keys}
+        rooms = {*self._pods, *(path.name for path in self._room.iterdir())}
+        for name in self.orphans.see((jobs | rooms) - self.shown.keys(), now):
+            if name in jobs:
+                self._say(
+                    f"a job of the leaf {name} has no pod; it is cancelled in {self.orphans.grace:.0f} s if none comes"
+                )
+        due = set(self.orphans.due(now))
+        if not due:
+            return
+        mine = f"spec.nodeName={self._node}"
+        listed = await self.reports.ask(self._cluster("").list, PODS, fields=mine)
+        there = {pod["metadata"]["uid"] for pod in listed}
+        if there != self.shown.keys() or any(not known.key and not known.task.done() for known in self._pods.values()):
+            return  # not all that is there is known: it may be theirs
+        for name in due & jobs:
+            self._broker.drop(name)
+        for name in due - jobs:
+            await self._forget(name)
 
     async def close(self) -> None:
         """Let go of all pods; their jobs live on when the broker was told to leave them."""
@@ -129,25 +190,41 @@ class Pods:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.reports.close()
 
     # One pod
 
-    async def _run(self, pod: Object) -> None:
-        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        cluster = self._cluster(namespace)
+    async def _guarded(self, pod: Object) -> None:
+        """Run a pod; whatever breaks is said, and the pod's status tells of it."""
         try:
-            leaf = await asyncio.to_thread(leaves.read, pod, cluster, self._machine, self._capacity)
+            await self._run(pod)
+        except ExecutorError as error:  # the broker is gone: no pod of this life will hear of its job
+            self._fail(error)
+            raise
+        except Exception as error:
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            self._say(f"pod {name}: {type(error).__name__}: {error}")
+            self.reports.tell(pod, status.refused("NodeFault", f"{type(error).__name__}: {error}"), last=True)
+            raise
+
+    async def _run(self, pod: Object) -> None:
+        cluster = self._cluster(pod["metadata"]["namespace"])
+
+        def waits(why: str) -> None:
+            self.reports.tell(pod, status.pending(pod, "CreateContainerConfigError", why))
+
+        try:
+            leaf = await self.reports.persist(leaves.read, pod, cluster, self._machine, self._capacity, trouble=waits)
         except Refused as error:
-            await self._patch(pod, status.refused("NotOnThisNode", str(error)))
-            return
+            self.reports.tell(pod, status.refused("NotOnThisNode", str(error)), last=True)
         except DflowError as error:
-            self._say(f"pod {namespace}/{name}: {error}")
-            await self._patch(pod, status.refused("NotRead", str(error)))
-            return
-        record = await self._leaf(pod, leaf)
-        if leaf.argo is not None:
-            await asyncio.to_thread(self._report, cluster, pod, leaf, record)
-        await self._patch(pod, status.final(pod, record))
+            self._say(f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}: {error}")
+            self.reports.tell(pod, status.refused("NotRead", str(error)), last=True)
+        else:
+            record = await self._leaf(pod, leaf)
+            if leaf.argo is not None:
+                record = await self._report(cluster, pod, leaf.argo, record)
+            self.reports.tell(pod, status.final(pod, record), last=True)
 
     async def _leaf(self, pod: Object, leaf: PodLeaf) -> Object:
         """Run the leaf, or take the record of an earlier life; the record."""
@@ -157,7 +234,8 @@ class Pods:
 
         def on_running() -> None:
             known.started = True
-            self._later(f"{uid} runs", self._patch(pod, status.running(pod, time.time())))
+            if (pod.get("status") or {}).get("phase") != "Running":  # an earlier life has said it
+                self.reports.tell(pod, status.running(pod, time.time()))
 
         request = LeafRequest(
             node_id=leaf.node_id,
@@ -175,13 +253,18 @@ class Pods:
         )
         root = self._room / uid
         host = self._host(leaf.storage)
-        async with self._keys.setdefault(key, asyncio.Lock()):
-            known.key = key
+        known.key = key
+        turn = self._keys.setdefault(key, asyncio.Lock())
+        async with turn:
             if (before := load_record(root)) is not None:
                 host.delivered(request)
                 return before
             place = Place(machine=self._machine, resources=leaf.resources)
-            return await host.run(request, str(root), lambda: leaf_spec(request, root, place), place)
+            known.at_work = True
+            try:
+                return await host.run(request, str(root), lambda: leaf_spec(request, root, place), place)
+            finally:
+                known.at_work = False
 
     def _host(self, storage: Object | None) -> MachineHost:
         """Return what runs leaves whose artifacts are in a storage; there are as many as there are storages."""
@@ -200,42 +283,43 @@ class Pods:
 
     # What the API is told
 
-    def _report(self, cluster: Cluster, pod: Object, leaf: PodLeaf, record: Object) -> None:
-        """Leave Argo's task result; it must be complete before the pod's last status."""
-        assert leaf.argo is not None  # noqa: S101  asked before
+    async def _report(self, cluster: Cluster, pod: Object, leaf: ArgoPod, record: Object) -> Object:
+        """Leave Argo's task result, complete before the pod's last status; the record as Argo may know it."""
         environment = pod["spec"]["initContainers"][0].get("env") or []
         instance = next((item.get("value", "") for item in environment if item["name"] == "ARGO_INSTANCE_ID"), "")
-        outputs = record.get("outputs") or {}
-        result = status.task_result(leaf.argo, outputs, complete=True, instance=instance)
-        try:
-            cluster.create(TASK_RESULTS, result)
-        except Conflict:
-            with contextlib.suppress(NotFound):  # Argo removes them when the workflow has ended
-                cluster.patch(TASK_RESULTS, leaf.node_id, result)
 
-    async def _patch(self, pod: Object, new: Object) -> None:
-        """Set a pod's status, unless the pod is another one by now, or gone."""
-        metadata = pod["metadata"]
-        change = {"metadata": {"uid": metadata["uid"]}, "status": new}
-        with contextlib.suppress(NotFound, Conflict):
-            cluster = self._cluster(metadata["namespace"])
-            await asyncio.to_thread(cluster.patch, PODS, metadata["name"], change, part="status")
+        def leave(outputs: Object) -> None:
+            result = status.task_result(leaf, outputs, complete=True, instance=instance)
+            with contextlib.suppress(NotFound):  # Argo removes them when the workflow has ended
+                try:
+                    cluster.create(TASK_RESULTS, result)
+                except Conflict:
+                    cluster.patch(TASK_RESULTS, leaf.node_id, result)
+
+        try:
+            await self.reports.persist(leave, record.get("outputs") or {})
+        except KubeError as error:  # too large, for instance: without its outputs it has not succeeded
+            await self.reports.persist(leave, {})
+            return {**record, "phase": "Error", "message": f"wait: Error (exit code 64): {error}"}
+        return record
 
     async def _remove(self, pod: Object) -> None:
         """End what a pod runs, then say that it is gone."""
         metadata = pod["metadata"]
         await self._forget(metadata["uid"])
         with contextlib.suppress(Conflict):
-            cluster = self._cluster(metadata["namespace"])
-            await asyncio.to_thread(cluster.delete, PODS, metadata["name"], uid=metadata["uid"], grace=0)
+            delete = self._cluster(metadata["namespace"]).delete
+            await self.reports.persist(delete, PODS, metadata["name"], uid=metadata["uid"], grace=0)
 
     async def _forget(self, uid: str) -> None:
+        """End what a pod runs, and leave nothing of it here."""
         known = self._pods.pop(uid, None)
         if known is not None:
             known.task.cancel()
-            (result,) = await asyncio.gather(known.task, return_exceptions=True)
-            if isinstance(result, Exception) and not isinstance(result, KubeError):
-                self._say(f"pod {known.object['metadata']['name']}: {type(result).__name__}: {result}")
+            await asyncio.gather(known.task, return_exceptions=True)
+            if known.key in set(self._broker.dispatcher.open) - {other.key for other in self._pods.values()}:
+                self._broker.drop(known.key)  # an earlier life's, which was not joined yet
+        await self.reports.forget(uid)
         await asyncio.to_thread(shutil.rmtree, self._room / uid, ignore_errors=True)
 
 

@@ -26,7 +26,7 @@ from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.schedulers import Facts
-from dflow_hpc.kube import PODS, Cluster, Event, KubeError
+from dflow_hpc.kube import PODS, Cluster, KubeError
 from dflow_hpc.kube.connection import Connection
 from dflow_hpc.virtual_node.node import Capacity
 from dflow_hpc.virtual_node.pods import Pods
@@ -104,7 +104,14 @@ class _Service:
         journal = journal_of(self._state, self._machine)
         broker = Broker(self._machine.name, site, journal, waits=self._machine.waits, say=self._say)
         offered = capacity(facts, self._machine)
-        pods = Pods(self._machine, offered, broker, self._state / "pods", self._namespace, self._say)
+        broken: list[BaseException] = []
+
+        def fail(error: BaseException) -> None:
+            broken.append(error)
+            over.set()
+
+        room = self._state / "pods"
+        pods = Pods(self._name, self._machine, offered, broker, room, self._namespace, self._say, fail=fail)
         presence = Presence(
             self._name,
             self._machine.name,
@@ -115,7 +122,7 @@ class _Service:
             lambda: broker.dispatcher.paused,
             self._say,
         )
-        (self._state / "pods").mkdir(exist_ok=True)
+        room.mkdir(exist_ok=True)
         await asyncio.to_thread(presence.start)
         self._say(f"node {self._name!r} is there")
         threading.Thread(target=self._watch, args=(loop, pods), name="pods", daemon=True).start()
@@ -123,36 +130,33 @@ class _Service:
             while not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), _LOOK)
+                pods.tell_queue()
                 with contextlib.suppress(KubeError):  # another look comes
-                    await pods.tell_queue()
+                    await pods.sweep(loop.time())
         finally:
             broker.leave()
             await pods.close()
             await broker.close()
             await asyncio.to_thread(presence.close)
+        if broken:
+            raise broken[0]
 
     def _namespace(self, name: str) -> Cluster:
         return Cluster(self._connection, name)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, pods: Pods) -> None:
         """Hand the events of the node's pods to the loop, whatever becomes of the API server."""
-
-        def take(event: Event) -> None:
-            if event.type == "DELETED":
-                pods.gone(event.object)
-            else:
-                pods.changed(event.object)
-
         again = threading.Event()
         while not loop.is_closed():
             try:
                 mine = f"spec.nodeName={self._name}"
                 for event in self._namespace("").watch(PODS, fields=mine, patience=float("inf")):
-                    loop.call_soon_threadsafe(take, event)
+                    loop.call_soon_threadsafe(pods.take, event)
             except RuntimeError:
                 return  # the loop is closed: the process ends
             except KubeError as error:
                 self._say(f"the pods of the node {self._name!r}: {error}")
+                loop.call_soon_threadsafe(pods.shown.clear)  # another watch tells of all
                 again.wait(_AGAIN)
 
 

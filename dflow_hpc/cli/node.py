@@ -12,6 +12,9 @@ import click
 
 from dflow_hpc.executors.profiles.machine import Machines, machine_files
 
+_SECONDS = 10.0
+"""For one request to Kubernetes: the node has its own ways to go on when no answer comes."""
+
 
 @click.group("node")
 def node_command() -> None:
@@ -33,5 +36,6 @@ def run_command(name: str, node: str | None, address: str, port: int, state: Pat
     node = node or f"dflow-{name}"
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     place = (state or base / "dflow-hpc" / "nodes" / node).absolute()
-    service.run(node, machine, connect().connection, place, (address, port), lambda text: click.echo(text, err=True))
+    connection = connect(seconds=_SECONDS).connection
+    service.run(node, machine, connection, place, (address, port), lambda text: click.echo(text, err=True))
     return 0

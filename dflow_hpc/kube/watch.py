@@ -32,6 +32,8 @@ class Event:
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     object: Object
     """As it is now; of a deleted one, as it was last seen."""
+    missed: bool = False
+    """Nobody saw it go: it is missing from a list that was read anew."""
 
 
 def follow(
@@ -88,7 +90,7 @@ def _differences(seen: dict[str, Object], items: list[Object]) -> Iterator[Event
     """Yield what a list that was read anew has that was not seen, and note it."""
     there = {item["metadata"]["uid"] for item in items}
     for uid in [uid for uid in seen if uid not in there]:
-        yield Event("DELETED", seen.pop(uid))
+        yield Event("DELETED", seen.pop(uid), missed=True)
     for item in items:
         if change := _change(seen, {"type": "MODIFIED", "object": item}):
             yield change
