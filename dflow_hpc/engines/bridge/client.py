@@ -57,10 +57,14 @@ def run(mine: Told, directory: Path, secret: Path) -> dict[str, Any]:
 
 def done(mine: Told, secret: Path) -> None:
     """Tell the gateway that the outcome was taken: the next attempt of this node is a job of its own."""
-    try:
-        _ask(secret, "POST", _path(mine, "done"))
-    except (OSError, http.client.HTTPException):
-        return  # it finds out by itself: nobody asks any more
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            _ask(secret, "POST", _path(mine, "done"))
+        except (OSError, http.client.HTTPException):
+            time.sleep(_AGAIN)
+        else:
+            return
 
 
 def left(mine: Told, secret: Path) -> None:

@@ -1,14 +1,16 @@
 """The gateway: one service a machine and namespace, which runs the leaves of all bridge pods over one login.
 
-A directory holds its state: the broker's journal, and the leaves (``leaf.py``) until their pods have said that they
-have the outcome. It must outlive the process: a gateway that was killed takes its jobs over when the pods ask again.
+A directory holds its state: the broker's journal, and the leaves (``leaf.py``) until nobody wants them any more. It
+must outlive the process: the gateway of the next life goes on with the leaves that it finds there.
 
-A leaf whose workflow was stopped, has ended or is gone is cancelled; so is one for which nobody has asked for a while.
+A leaf whose node has ended in Argo, whose workflow was stopped or is gone, or for which nobody has asked for a while is
+cancelled and forgotten. An outcome that is no success is forgotten when its pod has it (``done``), because the next
+attempt is a job of its own; a success is kept until Argo has it, because a pod may be lost before it could say so.
 
 Not here: jobs (``Broker``), the other side (``client.py``).
 
-Trap: a pod that was lost and the one of the next attempt may ask for the same leaf at once. The last that sent it owns
-it: only that one's ``done`` lets it go.
+Trap: a pod that was lost and the one of the next attempt may ask for the same leaf at once. The one that turned up last
+owns it: only that one's ``done`` counts.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Gateway:
         machine: The profile.
         site: The machine.
         state: Directory of the state.
-        is_over: Says of a workflow, by name and uid, whether its leaves are still wanted.
+        ended: Of a workflow, by name and uid: what says of a node's id whether its leaf is not wanted any more.
         abandoned: Seconds after which a leaf for which nobody asks is cancelled.
         say: Called with lines for the log.
 
@@ -63,12 +65,12 @@ class Gateway:
         site: Site,
         state: Path,
         *,
-        is_over: Callable[[str, str], bool],
+        ended: Callable[[str, str], Callable[[str], bool]],
         abandoned: float,
         say: Callable[[str], None],
     ):
         self._machine = machine
-        self._is_over = is_over
+        self._ended = ended
         self._abandoned = abandoned
         self._say = say
         self._leaves = state / "leaves"
@@ -77,6 +79,7 @@ class Gateway:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._lock.close()
             raise EngineError(f"a gateway was to work on {state}; another one does. End that one first.") from error
         for left in self._leaves.glob("*.part"):
             shutil.rmtree(left)
@@ -86,20 +89,42 @@ class Gateway:
         self._began = time.monotonic()
         self._look = asyncio.Event()
 
-    async def take(self, key: str, pod: str, archive: str) -> None:
-        """Take a leaf that a pod has sent, and run it, unless it runs or has ended here."""
-        directory = self._leaves / key
+    def adopt(self) -> None:
+        """Go on with the leaves of an earlier life, each of which joins its job."""
+        for directory in self._kept():
+            if leaf.record_of(directory) is None:
+                self._start(directory.name)
+
+    def _kept(self) -> list[Path]:
+        return [path for path in self._leaves.iterdir() if (path / "leaf.json").exists()]
+
+    def _start(self, key: str) -> None:
+        self._tasks[key] = asyncio.create_task(self._run(key, self._leaves / key))
+
+    def _heard(self, key: str, pod: str) -> None:
+        """Note that a pod wants a leaf."""
         self._asked[key] = time.monotonic()
-        if key not in self._tasks and leaf.record_of(directory) is None:
-            part = self._leaves / f"{key}.{pod}.part"
+        file = self._leaves / key / "pods"
+        if file.parent.exists() and pod not in _lines(file):
+            with file.open("a", encoding="utf-8") as pods:
+                pods.write(pod + "\n")
+
+    async def take(self, key: str, pod: str, archive: str) -> None:
+        """Take a leaf that a pod has sent, and run it, unless it runs or has ended here.
+
+        Raises:
+            EngineError: It is another leaf than was said.
+        """
+        directory = self._leaves / key
+        with tempfile.TemporaryDirectory(suffix=".part", dir=self._leaves) as room:
+            part = Path(room) / "leaf"
             await asyncio.to_thread(extract, archive, str(part))
-            shutil.rmtree(directory, ignore_errors=True)
-            part.rename(directory)
-            if leaf.kept(directory).key != key:
-                shutil.rmtree(directory)
+            if leaf.kept(part).key != key:
                 raise EngineError(f"the leaf {key} was sent; what came is another one.")
-            self._tasks[key] = asyncio.create_task(self._run(key, directory))
-        write_atomic(directory / "owner", pod)
+            if not directory.exists():  # looked at now: two pods may have sent it at once
+                part.rename(directory)
+                self._start(key)
+        self._heard(key, pod)
 
     async def _run(self, key: str, directory: Path) -> None:
         try:
@@ -108,27 +133,33 @@ class Gateway:
             self._say(f"leaf {key}: {error}")
             write_atomic(directory / leaf.RECORD, json.dumps(leaf.broken(error)), 0o600)
 
-    async def outcome(self, key: str) -> Path | None:
+    async def outcome(self, key: str, pod: str) -> Path | None:
         """Return the directory of a leaf that has ended; None of one that has not, after a while.
 
         Raises:
             KeyError: It is not known here.
         """
-        self._asked[key] = time.monotonic()
+        self._heard(key, pod)
+        directory = self._leaves / key
         task = self._tasks.get(key)
         if task is not None:
             await asyncio.wait([task], timeout=_WAIT)
-        directory = self._leaves / key
-        if leaf.record_of(directory) is not None and (task is None or task.done()):
-            return directory
-        if task is None or task.done():
+        if not directory.exists():
             raise KeyError(key)
-        return None
+        if task is not None and not task.done():
+            return None
+        if leaf.record_of(directory) is None and task is not None:
+            task.result()  # raises why there is none
+        return directory
 
     async def done(self, key: str, pod: str) -> None:
-        """Let a leaf go whose outcome its pod has."""
-        owner = self._leaves / key / "owner"
-        if owner.exists() and owner.read_text(encoding="utf-8") == pod and leaf.record_of(owner.parent) is not None:
+        """Note that a pod has the outcome of its leaf."""
+        directory = self._leaves / key
+        record = leaf.record_of(directory)
+        if record is None or _lines(directory / "pods")[-1:] != [pod]:
+            return
+        self._broker.delivered(key)  # an earlier life may have been killed just before it said so
+        if record["phase"] != "Succeeded":
             self._forget(key)
 
     async def left(self) -> None:
@@ -148,39 +179,48 @@ class Gateway:
                 await asyncio.wait_for(self._look.wait(), _SWEEP)
             self._look.clear()
             now = time.monotonic()
-            over: dict[tuple[str, str], bool] = {}
-            for directory in [path for path in self._leaves.iterdir() if (path / "leaf.json").exists()]:
+            ended: dict[tuple[str, str], Callable[[str], bool]] = {}
+            for directory in self._kept():
                 told = leaf.kept(directory)
                 workflow = (told.workflow, told.uid)
-                if workflow not in over:
-                    over[workflow] = await asyncio.to_thread(self._is_over, *workflow)
-                if over[workflow] or now - self._asked.get(directory.name, self._began) > self._abandoned:
-                    await self._cancel(directory.name)
+                if workflow not in ended:
+                    ended[workflow] = await asyncio.to_thread(self._ended, *workflow)
+                asked = self._asked.get(directory.name, self._began)
+                if ended[workflow](told.retry or told.node) or now - asked > self._abandoned:
+                    self._drop(directory.name)
             if not swept and now - self._began > self._abandoned:
                 swept = True
                 await self._broker.end_all()
 
-    async def _cancel(self, key: str) -> None:
-        self._say(f"leaf {key}: nobody wants it any more")
+    def _drop(self, key: str) -> None:
+        """Forget a leaf, and cancel its job first where it has one; that ends when the scheduler agrees."""
         task = self._tasks.get(key)
-        if task is not None:
+        if task is None or task.done():
+            self._forget(key)
+        else:
+            self._say(f"leaf {key}: nobody wants it any more")
+            task.add_done_callback(lambda _task: self._forget(key))
             task.cancel()
-            await asyncio.wait([task])
-        self._forget(key)
 
     async def close(self) -> None:
         """End, and let the jobs live on."""
         self._broker.leave()
         for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._broker.close()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._lock.close()
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 class _Server(ThreadingHTTPServer):
     """What the answers of ``_Handler`` need."""
 
     daemon_threads = True
+    request_queue_size = 512  # pods come all at once, and one that is not let in waits for seconds
 
     def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop, address: tuple[str, int], token: str):
         super().__init__(address, _Handler)
@@ -222,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (parts := self._split()) is None:
             return
         try:
-            directory = self.server.ask(self.server.gateway.outcome(parts[1]))
+            directory = self.server.ask(self.server.gateway.outcome(parts[1], parts[2]))
         except KeyError:
             self._answer(404)
             return

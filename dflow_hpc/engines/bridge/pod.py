@@ -27,7 +27,7 @@ from typing import Any
 from dflow_hpc.engines.bridge import client, leaf
 from dflow_hpc.engines.bridge.leaf import Told
 from dflow_hpc.engines.bridge.template import INFRASTRUCTURE, MOUNT, restored, told
-from dflow_hpc.errors import DflowError
+from dflow_hpc.errors import DflowError, ExecutorError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.profiles.machine import Machine, Machines
 from dflow_hpc.executors.remote import RemoteSite
@@ -63,7 +63,7 @@ def main() -> int:
 def _leave(mine: Told, _number: int, _frame: object) -> None:
     """End at once: whether the job is to end too, the gateway sees by the workflow."""
     client.left(mine, Path(MOUNT))
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(INFRASTRUCTURE)  # of an evicted pod the job lives, and the next attempt joins it
 
 
 def read(template: Mapping[str, Any], environment: Mapping[str, str]) -> Told:
@@ -99,7 +99,7 @@ async def _alone(mine: Told, directory: Path) -> dict[str, Any]:
     try:
         return await task
     except asyncio.CancelledError:
-        return {"phase": "Failed", "message": "main: Error (exit code 143)", "outputs": {"exitCode": "143"}}
+        return leaf.broken(ExecutorError("the pod was told to end before its job; the job was cancelled"))
     finally:
         await broker.close()
 

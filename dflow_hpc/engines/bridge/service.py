@@ -10,17 +10,19 @@ import os
 import secrets
 import signal
 from base64 import b64decode
+from collections.abc import Callable
 from pathlib import Path
 
 from dflow_hpc.engines.argo.lower import MANAGED
-from dflow_hpc.engines.argo.status import phase_of
+from dflow_hpc.engines.argo.status import nodes_of, phase_of, unpack
 from dflow_hpc.engines.bridge import leaf
 from dflow_hpc.engines.bridge.client import ADDRESS, TOKEN
 from dflow_hpc.engines.bridge.gateway import Gateway, serve
 from dflow_hpc.engines.bridge.template import MOUNT, secret_name
+from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles.machine import Machines
 from dflow_hpc.executors.remote import RemoteSite
-from dflow_hpc.kube import SECRETS, WORKFLOWS, Cluster, KubeError, NotFound, connect
+from dflow_hpc.kube import SECRETS, WORKFLOWS, Cluster, NotFound, connect
 from dflow_hpc.manifest.view import COMPLETED
 
 
@@ -54,15 +56,16 @@ def main(
     async def serving() -> None:
         loop = asyncio.get_running_loop()
         gateway = Gateway(
-            machine, site, state, is_over=lambda *of: is_over(cluster, *of), abandoned=abandoned, say=leaf.say
+            machine, site, state, ended=lambda *of: ended(cluster, *of), abandoned=abandoned, say=leaf.say
         )
+        gateway.adopt()
         server = serve(gateway, loop, listen, token)
         sweep = asyncio.create_task(gateway.sweep())
-        ended = asyncio.Event()
+        told = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ended.set)
+            loop.add_signal_handler(number, told.set)
         leaf.say(f"the gateway of machine {name!r} answers at {address}")
-        await asyncio.wait([sweep, asyncio.create_task(ended.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([sweep, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
         await asyncio.to_thread(server.shutdown)
         broken = sweep.exception() if sweep.done() else None
         sweep.cancel()
@@ -86,14 +89,20 @@ def tell(cluster: Cluster, name: str, address: str) -> str:
     return token
 
 
-def is_over(cluster: Cluster, workflow: str, uid: str) -> bool:
-    """Say whether the leaves of a workflow are not wanted any more: it was stopped, has ended, or is gone."""
+def ended(cluster: Cluster, workflow: str, uid: str) -> Callable[[str], bool]:
+    """Return what says of a node of a workflow, by its id, whether its leaf is not wanted any more.
+
+    It is not when the node has ended, or when the workflow was stopped, has ended or is gone.
+    """
     try:
-        found = cluster.get(WORKFLOWS, workflow)
+        found = unpack(cluster.get(WORKFLOWS, workflow))
     except NotFound:
-        return True
-    except KubeError as error:  # the cluster's trouble says nothing of the workflow
+        return lambda _node: True
+    except EngineError as error:  # the cluster's trouble says nothing of the workflow
         leaf.say(f"whether {workflow} goes on was asked: {error}")
-        return False
+        return lambda _node: False
     stopped = bool((found.get("spec") or {}).get("shutdown"))
-    return found["metadata"]["uid"] != uid or stopped or phase_of(found) in COMPLETED
+    if found["metadata"]["uid"] != uid or stopped or phase_of(found) in COMPLETED:
+        return lambda _node: True
+    nodes = nodes_of(found)
+    return lambda node: nodes.get(node, {}).get("phase") in COMPLETED
