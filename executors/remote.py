@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import tempfile
 import threading
 import time
@@ -56,12 +57,14 @@ from dflow_hpc.executors.site import (
     Unknown,
     Verdict,
 )
-from dflow_hpc.executors.transport import Transport, open_transport
+from dflow_hpc.executors.transport import Answer, Transport, open_transport
 from dflow_hpc.executors.urls import UrlRoute, Want
 
 _T = TypeVar("_T")
 _MARKER = "exit.json"
 _UNSENT = "unsent"
+_INSIDE = 3600.0
+"""Seconds without a byte that a command in a job may take."""
 
 
 @dataclass
@@ -409,6 +412,32 @@ class RemoteSite:
         if len(jobs) == batch.jobs:
             return [taken]
         return [self._scheduler.member(taken, job) for job in jobs]
+
+    def run_inside(
+        self, token: str, batch: Batch, taken: str, index: int, words: Sequence[str], stdin: bytes = b""
+    ) -> Answer | None:
+        """Run a command where a job runs, with the variables and in the directory of its leaf.
+
+        Args:
+            token: The job's.
+            batch: The batch that it was sent with.
+            taken: The scheduler's id of that.
+            index: Its place in the batch.
+            words: The command.
+            stdin: What it reads.
+
+        Returns:
+            None where the scheduler gives no way into a job.
+
+        Raises:
+            HostUnreachable: Nobody knows whether it ran.
+        """
+        if not isinstance(self._scheduler, schedulers.Enterable):
+            return None
+        directory = shlex.quote(f"{self._scripts.leaf_directory(token)}/workdir")
+        line = f"cd {directory} && . ../env.sh && exec {shlex.join(words)}"
+        (job,) = self._ids(batch, taken, [index // batch.pack])
+        return self.transport.run(self._scheduler.enter(job, line), stdin, timeout=_INSIDE)
 
     def forget(self, tokens: Sequence[str]) -> None:
         """Note tokens whose outcome is safe here; the next round takes them along."""

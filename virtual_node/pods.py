@@ -129,8 +129,8 @@ class Pods:
         elif known is None:
             if (pod.get("status") or {}).get("phase") not in _TERMINAL:
                 self._pods[uid] = _Pod(pod, asyncio.create_task(self._guarded(pod)))
-        elif (metadata.get("labels") or {}).get(_COMPLETED) == "true" and known.at_work:
-            self._broker.drop(known.key)  # Argo's way to say that nobody waits for it any more
+        elif (metadata.get("labels") or {}).get(_COMPLETED) == "true":
+            self.stop(uid)  # Argo's way to say that nobody waits for it any more
 
     def _later(self, name: str, work: Any) -> None:
         task = asyncio.create_task(work, name=name)
@@ -183,6 +183,29 @@ class Pods:
             self._broker.drop(name)
         for name in due - jobs:
             await self._forget(name)
+
+    # What the kubelet's API asks (inside.py)
+
+    def log_of(self, uid: str, container: str) -> Path | None:
+        """Return the file of what a container of a pod writes; None of those whose part the node plays itself."""
+        return None if container in ("init", "wait") else self._room / uid / "log.txt"
+
+    def key_of(self, uid: str) -> str:
+        """Return the key of the leaf that a pod stands for; nothing where it has no job."""
+        known = self._pods.get(uid)
+        return known.key if known is not None and known.at_work else ""
+
+    def follow(self, uid: str) -> bool:
+        """Have what a pod writes brought for a while; return whether it has ended."""
+        known = self._pods.get(uid)
+        if known is not None and known.at_work:
+            self._broker.follow(known.key)
+        return known is None or known.task.done()
+
+    def stop(self, uid: str) -> None:
+        """End a pod's job as its scheduler does: TERM, a grace, KILL. Its status says how it ended."""
+        if key := self.key_of(uid):
+            self._broker.drop(key)
 
     async def close(self) -> None:
         """Let go of all pods; their jobs live on when the broker was told to leave them."""

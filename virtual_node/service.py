@@ -1,4 +1,4 @@
-"""The node's process: a machine's broker, the Node and its heartbeat, the pods bound to it.
+"""The node's process: a machine's broker, the Node and its heartbeat, the pods bound to it, the kubelet's API.
 
 All that it must remember lies in one directory: the broker's journal, and a directory a pod. A second process on that
 directory is refused.
@@ -28,9 +28,32 @@ from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.schedulers import Facts
 from dflow_hpc.kube import PODS, Cluster, KubeError
 from dflow_hpc.kube.connection import Connection
+from dflow_hpc.virtual_node.access import Access, client_authority
+from dflow_hpc.virtual_node.inside import Inside
+from dflow_hpc.virtual_node.kubelet_api import KubeletApi
 from dflow_hpc.virtual_node.node import Capacity
 from dflow_hpc.virtual_node.pods import Pods
 from dflow_hpc.virtual_node.presence import Presence
+from dflow_hpc.virtual_node.serving import Serving, Signing, own
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """Where and how the kubelet's API is served."""
+
+    address: str
+    """At which the API server finds this host."""
+    port: int
+    """0: a free one."""
+    listen: str = "0.0.0.0"  # noqa: S104  as a kubelet does; whoever asks must be allowed to
+    certificate: Path | None = None
+    key: Path | None = None
+    """Of the certificate; both None: the node's own."""
+    clients: Path | None = None
+    """The authority of clients; None: what the cluster publishes."""
+    sign: bool = False
+    """Whether the cluster is asked to sign the node's own."""
+
 
 _LOOK = 10.0
 """Seconds between two looks at why pods wait."""
@@ -42,7 +65,7 @@ def run(
     machine: Machine,
     connection: Connection,
     state: Path,
-    endpoint: tuple[str, int],
+    endpoint: Endpoint,
     say: Callable[[str], None],
 ) -> None:
     """Be the node until SIGTERM or SIGINT.
@@ -52,7 +75,7 @@ def run(
         machine: The profile behind it.
         connection: To Kubernetes.
         state: The directory of what it must remember.
-        endpoint: Address and port at which the API server would find a kubelet.
+        endpoint: The kubelet's API.
         say: Called with what the administrator should know.
 
     Raises:
@@ -84,7 +107,7 @@ class _Service:
         machine: Machine,
         connection: Connection,
         state: Path,
-        endpoint: tuple[str, int],
+        endpoint: Endpoint,
         say: Callable[[str], None],
     ):
         self._name = name
@@ -112,17 +135,19 @@ class _Service:
 
         room = self._state / "pods"
         pods = Pods(self._name, self._machine, offered, broker, room, self._namespace, self._say, fail=fail)
+        room.mkdir(exist_ok=True)
+        inside = Inside(loop, pods, broker, site)
+        api, signing = await asyncio.to_thread(self._serve, inside)
         presence = Presence(
             self._name,
             self._machine.name,
             offered,
-            self._endpoint,
+            (self._endpoint.address, api.port),
             self._namespace(""),
             self._namespace("kube-node-lease"),
             lambda: broker.dispatcher.paused,
             self._say,
         )
-        room.mkdir(exist_ok=True)
         await asyncio.to_thread(presence.start)
         self._say(f"node {self._name!r} is there")
         threading.Thread(target=self._watch, args=(loop, pods), name="pods", daemon=True).start()
@@ -135,11 +160,31 @@ class _Service:
                     await pods.sweep(loop.time())
         finally:
             broker.leave()
+            await asyncio.to_thread(api.close)
+            signing.close()
             await pods.close()
             await broker.close()
             await asyncio.to_thread(presence.close)
         if broken:
             raise broken[0]
+
+    def _serve(self, inside: Inside) -> tuple[KubeletApi, Signing]:
+        """Serve the kubelet's API."""
+        end, cluster = self._endpoint, self._namespace("")
+        certificate, key = end.certificate, end.key
+        if certificate is None or key is None:
+            certificate, key = own(self._state, self._name, end.address)
+        try:
+            clients = end.clients.read_text() if end.clients else client_authority(self._namespace)
+        except KubeError as error:  # pods run without logs and exec, too
+            self._say(f"the authority of clients: {error} The kubelet's API takes no certificate (--client-ca).")
+            clients = None
+        signing = Signing(self._state, self._name, end.address, cluster, self._say)
+        serving, access = Serving(certificate, key, clients), Access(self._name, cluster)
+        api = KubeletApi(self._name, (end.listen, end.port), serving, access, inside, self._say)
+        if end.sign:
+            signing.start()
+        return api, signing
 
     def _namespace(self, name: str) -> Cluster:
         return Cluster(self._connection, name)

@@ -33,7 +33,7 @@ from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.journal import Journal
 from dflow_hpc.executors.profiles.machine import Waits
-from dflow_hpc.executors.site import Bounds, Parcel, Refusal, Site
+from dflow_hpc.executors.site import Batch, Bounds, Parcel, Refusal, Site
 
 _THREADS = 5
 """One for each kind of question."""
@@ -133,6 +133,15 @@ class Broker:
     def follow(self, key: str) -> None:
         """Bring what a leaf's job prints while it runs, for a while from now on."""
         self._follower.follow(key)
+
+    def place(self, key: str) -> tuple[str, Batch, str, int] | None:
+        """Return where a leaf's job runs, as ``RemoteSite.run_inside`` wants it; None where it does not run."""
+        leaf = self.dispatcher.leaves.get(key)
+        job = leaf.jobs[-1] if leaf is not None and leaf.jobs else None
+        if job is None or job.state is not State.RUNNING:
+            return None
+        batch, taken = self.dispatcher.sent(job)
+        return job.token, batch, taken, job.index
 
     def _running(self, keys: set[str]) -> dict[str, Path]:
         jobs = [self.dispatcher.leaves[key].jobs[-1] for key in keys if key in self.dispatcher.leaves]

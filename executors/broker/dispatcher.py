@@ -277,6 +277,10 @@ class Dispatcher:
         """Keys of the leaves that have a job which has not ended."""
         return [job.key for job in self._jobs.values()]
 
+    def sent(self, job: Job) -> tuple[Batch, str]:
+        """Return the batch of a job that the scheduler has, and the scheduler's id of it."""
+        return self.batches[job.batch], self._ids[job.batch]
+
     def _round(self, now: float) -> Round | None:
         awaited = self._awaited()
         if not awaited or now < self._next_round:

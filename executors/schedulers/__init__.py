@@ -15,6 +15,7 @@ from typing import cast
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.schedulers.base import (
     Accepted,
+    Enterable,
     Facts,
     JobScript,
     JobState,
@@ -27,6 +28,7 @@ from dflow_hpc.executors.schedulers.base import (
 
 __all__ = [
     "Accepted",
+    "Enterable",
     "Facts",
     "JobScript",
     "JobState",

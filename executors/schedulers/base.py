@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dflow_hpc.errors import ExecutorError
 from dflow_hpc.executors.failures import FailureClass
@@ -237,4 +237,13 @@ class Scheduler(Protocol):
         Raises:
             SchedulerSilent: There is no such scheduler on that host, or it does not answer.
         """
+        ...
+
+
+@runtime_checkable
+class Enterable(Protocol):
+    """A scheduler that lets its user into a job that runs; others lack the method."""
+
+    def enter(self, id: str, line: str) -> str:
+        """Return the command that runs a shell line in a job, beside what runs there."""
         ...

@@ -336,6 +336,10 @@ class Shell:
         shown = self.job_name(name)
         return [state for answer in answers for state in self.read_queue(*answer) if state.name == shown]
 
+    def enter(self, id: str, line: str) -> str:  # noqa: ARG002  a job is a process of this host like any other
+        """Return the line itself."""
+        return line
+
     def cancel(self, ids: Sequence[str]) -> list[str]:
         """Return commands that send TERM, and KILL ten seconds later (``timeout -k``), to jobs or members."""
         return [

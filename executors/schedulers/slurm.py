@@ -225,6 +225,12 @@ class Slurm:
             raise silent
         return states
 
+    def enter(self, id: str, line: str) -> str:
+        """Return srun's command line: a step that takes nothing from those that run."""
+        number, cluster = _split(id)
+        words = f"--jobid={number} --overlap --nodes=1 --ntasks=1 --quiet"
+        return f"{_ENVIRONMENT} srun{_at(cluster)} {words} /bin/sh -c {shlex.quote(line)}"
+
     def cancel(self, ids: Sequence[str]) -> list[str]:
         """Return scancel's command lines."""
         return [

@@ -421,3 +421,10 @@ def test_garbage_never_raises_but_silence(rc, out, err):
         except SchedulerSilent as silent:
             assert "rc" in str(silent)
     assert isinstance(SLURM.submitted(rc, out, err), Accepted | Refused | Unclear)
+
+
+def test_a_command_in_a_job_is_a_step_beside_the_others():
+    command = SLURM.enter("12_3", "cd /x && exec ls 'a b'")
+    line = shlex.quote("cd /x && exec ls 'a b'")
+    assert command.endswith(f"srun --jobid=12_3 --overlap --nodes=1 --ntasks=1 --quiet /bin/sh -c {line}")
+    assert " srun -M far --jobid=12 " in SLURM.enter("12;far", "ls")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -84,12 +85,15 @@ def node(kube_rig, slurm_rig, tmp_path):
         "KUBECONFIG": kube_rig.kubeconfig,
         "DFLOW_NAMESPACE": kube_rig.namespace,
     }
+    keys = Path(kube_rig.kubeconfig).parent / "pki"  # of the rig's authority, for 127.0.0.1
     started = []
 
     def start():
         with (tmp_path / "node.log").open("a") as log:
             words = [sys.executable, "-m", "dflow_hpc.cli.main", "node", "run", "--machine", "cpu"]
-            process = subprocess.Popen([*words, "--state", tmp_path / "state"], env=environment, stdout=log, stderr=log)
+            words += ["--state", tmp_path / "state", "--port", "0", "--tls-cert", keys / "kubelet.crt"]
+            words += ["--tls-key", keys / "kubelet.key"]
+            process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
         started.append(process)
         kube_rig.kubectl("wait", f"node/{NODE}", "--for=create", "--timeout=60s", timeout=90)
         kube_rig.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=60s", timeout=90)
