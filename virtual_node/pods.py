@@ -21,6 +21,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from dflow_hpc.engines.local.work.records import load_record
 from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.errors import DflowError, ExecutorError
 from dflow_hpc.executors.broker.broker import Broker
-from dflow_hpc.executors.broker.jobs import State, key_of
+from dflow_hpc.executors.broker.jobs import Job, State, key_of
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, Event, KubeError, NotFound
 from dflow_hpc.storage.objects import ObjectStore
 from dflow_hpc.virtual_node import leaves, status
+from dflow_hpc.virtual_node.archive import with_log
 from dflow_hpc.virtual_node.argo_pod import ArgoPod
 from dflow_hpc.virtual_node.leaves import PodLeaf
 from dflow_hpc.virtual_node.node import Capacity
@@ -150,9 +152,9 @@ class Pods:
                 continue
             job = leaf.jobs[-1]
             word = job.word if job.state is State.QUEUED else self._broker.dispatcher.paused
-            if word and word != known.told:
-                known.told = word
-                self.reports.tell(known.object, status.pending(known.object, "Queued", f"job {job.id}: {word}"))
+            if word and (text := _waiting(job, word)) != known.told:
+                known.told = text
+                self.reports.tell(known.object, status.pending(known.object, "Queued", text))
 
     async def sweep(self, now: float) -> None:
         """End what the API has shown no pod for since the grace, if a list that is read now agrees.
@@ -246,6 +248,8 @@ class Pods:
         else:
             record = await self._leaf(pod, leaf)
             if leaf.argo is not None:
+                log, store = self._room / pod["metadata"]["uid"] / "log.txt", partial(_store, leaf.storage)
+                record = await asyncio.to_thread(with_log, record, leaf.template, log, store)
                 record = await self._report(cluster, pod, leaf.argo, record)
             self.reports.tell(pod, status.final(pod, record), last=True)
 
@@ -344,6 +348,12 @@ class Pods:
                 self._broker.drop(known.key)  # an earlier life's, which was not joined yet
         await self.reports.forget(uid)
         await asyncio.to_thread(shutil.rmtree, self._room / uid, ignore_errors=True)
+
+
+def _waiting(job: Job, word: str) -> str:
+    """Return what a pod whose job waits is to say: the scheduler's word, and when it thinks that the job starts."""
+    text = f"job {job.id}: {word}" if job.id else word
+    return f"{text}; expected to start at {status.time_text(job.expected)}" if job.expected else text
 
 
 def _store(storage: Object | None) -> ObjectStore | None:
