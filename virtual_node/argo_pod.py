@@ -17,6 +17,7 @@ from dflow_hpc.errors import ManifestError
 _NODE_ID = "workflows.argoproj.io/node-id"
 _NODE_NAME = "workflows.argoproj.io/node-name"
 _WORKFLOW = "workflows.argoproj.io/workflow"
+_EMISSARY = "/var/run/argo/argoexec"
 _NO_DEADLINE = "0001-01-01T00:00:00Z"
 
 
@@ -31,13 +32,21 @@ class ArgoPod:
     template: dict[str, Any] | None
     """The leaf's template; None where it is offloaded to the ConfigMap ``offloaded``."""
     offloaded: str | None
-    command: tuple[str, ...]
-    """The user's command of the container ``main``, without Argo's wrapper."""
-    args: tuple[str, ...]
     include_result: bool
     """Whether stdout is wanted as ``outputs.result``."""
     deadline: str | None
     """RFC 3339 time by which it must have ended."""
+
+
+def is_argos(pod: dict[str, Any]) -> bool:
+    """Say whether Argo's controller made a pod for a leaf: its containers ``init`` and ``wait`` are the node's part."""
+    metadata, spec = pod["metadata"], pod["spec"]
+    return (
+        _NODE_ID in (metadata.get("annotations") or {})
+        and _WORKFLOW in (metadata.get("labels") or {})
+        and any(each["name"] == "wait" for each in spec["containers"])
+        and any(each["name"] == "init" for each in spec.get("initContainers") or [])
+    )
 
 
 def read(pod: dict[str, Any]) -> ArgoPod | None:
@@ -52,13 +61,10 @@ def read(pod: dict[str, Any]) -> ArgoPod | None:
     Raises:
         ManifestError: It looks like one and lacks what one must have.
     """
-    metadata = pod.get("metadata", {})
-    node_id = (metadata.get("annotations") or {}).get(_NODE_ID)
-    workflow = (metadata.get("labels") or {}).get(_WORKFLOW)
-    main = _named(pod["spec"].get("containers", []), "main")
-    init = _named(pod["spec"].get("initContainers", []), "init")
-    if node_id is None or workflow is None or main is None or init is None:
+    if not is_argos(pod):
         return None
+    metadata = pod["metadata"]
+    init = next(each for each in pod["spec"]["initContainers"] if each["name"] == "init")
     environment = {item["name"]: item.get("value", "") for item in init.get("env", [])}
     text = environment.get("ARGO_TEMPLATE")
     if text is None:
@@ -69,14 +75,12 @@ def read(pod: dict[str, Any]) -> ArgoPod | None:
     away = text == "offloaded"
     deadline = environment.get("ARGO_DEADLINE")
     return ArgoPod(
-        workflow=workflow,
+        workflow=metadata["labels"][_WORKFLOW],
         workflow_uid=environment.get("ARGO_WORKFLOW_UID") or _owner(metadata),
-        node_id=node_id,
-        node_name=metadata["annotations"].get(_NODE_NAME, node_id),
+        node_id=metadata["annotations"][_NODE_ID],
+        node_name=metadata["annotations"].get(_NODE_NAME) or metadata["annotations"][_NODE_ID],
         template=None if away else json.loads(text),
         offloaded=metadata["name"] if away else None,
-        command=_unwrapped(main.get("command") or []),
-        args=tuple(main.get("args") or ()),
         include_result=environment.get("ARGO_INCLUDE_SCRIPT_OUTPUT") == "true",
         deadline=None if deadline in (None, "", _NO_DEADLINE) else deadline,
     )
@@ -86,10 +90,11 @@ def _owner(metadata: dict[str, Any]) -> str:
     return next((owner["uid"] for owner in metadata.get("ownerReferences") or [] if owner["kind"] == "Workflow"), "")
 
 
-def _named(containers: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
-    return next((container for container in containers if container.get("name") == name), None)
+def unwrapped(command: list[str]) -> list[str]:
+    """Return a container's own command: what follows the first ``--`` of the emissary's command line.
 
-
-def _unwrapped(command: list[str]) -> tuple[str, ...]:
-    """Return what follows the first ``--`` of the emissary's command line."""
-    return tuple(command[command.index("--") + 1 :]) if "--" in command else tuple(command)
+    Args:
+        command: As the pod has it.
+    """
+    wrapped = command[:1] == [_EMISSARY] and "--" in command
+    return command[command.index("--") + 1 :] if wrapped else command

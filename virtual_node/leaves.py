@@ -1,6 +1,7 @@
 """What a pod asks for, as a leaf: template, variables with their values, where its artifacts are, resources.
 
-A pod of Argo's brings the leaf's template. Any other pod with one container is a leaf without inputs and outputs.
+A pod of Argo's brings the leaf's template. Any other pod is a leaf without inputs and outputs: a container set with a
+restartPolicy.
 
 Not here: running it (``pods.py``); what its variables and volumes hold (``variables.py``, ``volumes.py``).
 
@@ -21,7 +22,7 @@ from dflow_hpc.errors import ManifestError
 from dflow_hpc.executors.profiles.machine import Machine, Resources
 from dflow_hpc.kube import CONFIG_MAPS, SECRETS, Cluster
 from dflow_hpc.virtual_node import argo_pod
-from dflow_hpc.virtual_node.argo_pod import ArgoPod
+from dflow_hpc.virtual_node.argo_pod import ArgoPod, unwrapped
 from dflow_hpc.virtual_node.node import Capacity
 from dflow_hpc.virtual_node.resources import job_resources
 from dflow_hpc.virtual_node.sources import Refused, Sources
@@ -29,8 +30,6 @@ from dflow_hpc.virtual_node.variables import variables
 from dflow_hpc.virtual_node.volumes import is_default_token, mounted, volumes
 
 Object = dict[str, Any]
-
-_NAME = "main"
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,25 @@ def read(pod: Object, cluster: Cluster, machine: Machine, capacity: Capacity) ->
     if leaf is not None and leaf.template is None:
         offloaded = sources.values(CONFIG_MAPS, leaf.offloaded or "")["ARGO_TEMPLATE"]
         leaf = replace(leaf, template=json.loads(offloaded))
-    container = _main(pod, leaf)
-    resources = job_resources(pod, [], [container], machine, capacity)
-    template, storage = (_plain(pod), None) if leaf is None else (_of_argo(leaf), _storage(leaf, sources))
-    kind = "script" if "script" in template else "container"
-    own = template.get(kind) or container
-    env = variables(container, spec["containers"], sources, resources, argo=leaf is not None)
-    template[kind] = {**own, "env": env, "volumeMounts": _mounts(own, env)}
-    template["volumes"] = volumes(mounted([template[kind]]), pod, sources, resources)
+    first = [each for each in spec.get("initContainers") or [] if leaf is None or each["name"] != "init"]
+    then = [each for each in spec["containers"] if leaf is None or each["name"] != "wait"]
+    for container in [*first, *then]:
+        _check(container, pod)
+    resources = job_resources(pod, first, then, machine, capacity)
+
+    def made(container: Object) -> Object:
+        everything = [*first, *then]
+        return _made(container, variables(container, everything, sources, resources, argo=leaf is not None))
+
+    inits, others = [made(each) for each in first], [made(each) for each in then]
+    template, storage = (
+        (_plain(pod, others), None) if leaf is None else (_of_argo(leaf, others), _storage(leaf, sources))
+    )
+    template |= {
+        "initContainers": inits,
+        "terminationGracePeriodSeconds": spec.get("terminationGracePeriodSeconds", 30),
+    }
+    template["volumes"] = volumes(mounted([*inits, *others]), pod, sources, resources)
     active = spec.get("activeDeadlineSeconds")
     return PodLeaf(
         argo=leaf,
@@ -98,72 +108,71 @@ def read(pod: Object, cluster: Cluster, machine: Machine, capacity: Capacity) ->
     )
 
 
-def _main(pod: Object, leaf: ArgoPod | None) -> Object:
-    containers = pod["spec"]["containers"]
-    if leaf is not None:
-        others = [each["name"] for each in containers if each["name"] not in ("main", "wait")]
-        others += [each["name"] for each in pod["spec"].get("initContainers") or [] if each["name"] != "init"]
-    else:
-        others = [each["name"] for each in containers[1:] + (pod["spec"].get("initContainers") or [])]
-    if others:
-        raise Refused(
-            f"the pod has the containers {', '.join(others)} beside its main one; this node runs one container a pod. "
-            "Make pods of them, or place it on another node"
-        )
-    found: Object = next((each for each in containers if leaf and each["name"] == _NAME), containers[0])
-    return found
-
-
 _NOT_RUN = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "volumeDevices")
+_ARGO_VOLUMES = ("var-run-argo", "tmp-dir-argo", "argo-staging", "input-artifacts")
 
 
-def _plain(pod: Object) -> Object:
-    """Return the beginnings of the template of a pod that is none of Argo's."""
-    if pod["spec"].get("restartPolicy", "Always") != "Never":
-        raise Refused("its restartPolicy is not Never; a job runs once. Set it, or place the pod on another node")
-    for container in pod["spec"]["containers"]:
-        if found := [key for key in _NOT_RUN if container.get(key)]:
-            raise Refused(
-                f"its container {container['name']!r} has {', '.join(found)}, which this node cannot do. Leave it out, "
-                "or place the pod on another node"
-            )
-        if container.get("ports") and not pod["spec"].get("hostNetwork"):
-            raise Refused(
-                f"its container {container['name']!r} has ports; a pod on this node has no address, its job uses its "
-                "host's. Say hostNetwork: true, or place the pod on another node"
-            )
-        if (container.get("securityContext") or {}).get("privileged"):
-            raise Refused(f"its container {container['name']!r} is privileged; a job has the rights of its user only")
-    return {"name": pod["metadata"]["name"]}
+def _check(container: Object, pod: Object) -> None:
+    """Refuse a container that wants what a job cannot give."""
+    name = container["name"]
+    if found := [key for key in _NOT_RUN if container.get(key)]:
+        raise Refused(
+            f"its container {name!r} has {', '.join(found)}, which this node cannot do. Leave it out, or place the pod "
+            "on another node"
+        )
+    if container.get("ports") and not pod["spec"].get("hostNetwork"):
+        raise Refused(
+            f"its container {name!r} has ports; a pod on this node has no address, its job uses its host's. Say "
+            "hostNetwork: true, or place the pod on another node"
+        )
+    if (container.get("securityContext") or {}).get("privileged"):
+        raise Refused(f"its container {name!r} is privileged; a job has the rights of its user only")
 
 
-def _mounts(container: Object, env: list[Object]) -> list[Object]:
-    """Return what a container mounts, without the token of the API that each pod gets."""
+def _made(container: Object, env: list[Object]) -> Object:
+    """Return a container as a template has it, with variables that have values."""
     known: dict[str, str] = {}
     for variable in env:
         known[variable["name"]] = expand(variable["value"], known)
-    found = []
+    mounts = []
     for mount in container.get("volumeMounts") or []:
         part = expand(mount.get("subPathExpr") or "", known) or mount.get("subPath") or ""
         if posixpath.isabs(part) or ".." in part.split("/"):
             raise Refused(f"it mounts {part!r} of the volume {mount['name']!r}, which leads out of it")
-        if not is_default_token(mount["name"]):
-            found.append({"name": mount["name"], "mountPath": mount["mountPath"], "subPath": part})
-    return found
+        if not is_default_token(mount["name"]) and mount["name"] not in _ARGO_VOLUMES:
+            mounts.append({"name": mount["name"], "mountPath": mount["mountPath"], "subPath": part})
+    kept: Object = {
+        key: container[key] for key in ("name", "image", "args", "workingDir", "restartPolicy") if key in container
+    }
+    return {**kept, "command": unwrapped(container.get("command") or []), "env": env, "volumeMounts": mounts}
 
 
-def _of_argo(leaf: ArgoPod) -> Object:
-    """Return the leaf's template with the command that Argo found, and without notes for our own engine."""
+def _plain(pod: Object, containers: list[Object]) -> Object:
+    """Return the template of a pod that is none of Argo's."""
+    policy = pod["spec"].get("restartPolicy", "Always")
+    return {"name": pod["metadata"]["name"], "restartPolicy": policy, "containerSet": {"containers": containers}}
+
+
+def _of_argo(leaf: ArgoPod, containers: list[Object]) -> Object:
+    """Return the leaf's template with the containers that Argo made of it, and without notes for our own engine."""
     template = dict(leaf.template or {})
     template.pop("metadata", None)  # an OP runs by its bootstrap, as in any pod
-    if "script" not in template and "container" not in template:
-        known = ("containerSet", "resource", "data", "http", "plugin")
-        kind = next((each for each in known if each in template), "nothing")
-        raise Refused(f"its template runs {kind}; this node runs script and container. Place it on another node")
-    if "container" in template:
-        own = {"command": list(leaf.command), "args": list(leaf.args)}
-        template["container"] = {**template["container"], **own}
-    return template
+    kind = next((each for each in ("script", "container", "containerSet") if each in template), None)
+    if kind is None or template.get("daemon"):
+        found = next((each for each in ("daemon", "resource", "data", "http", "plugin") if each in template), "nothing")
+        raise Refused(
+            f"its template runs {found}; this node runs script, container and containerSet. Place it on another node"
+        )
+    own = {each["name"]: each for each in containers}
+    if kind == "containerSet":
+        group = template[kind]
+        members = [{**each, **own.pop(each["name"])} for each in group["containers"]]
+        template[kind] = {**group, "volumeMounts": [], "containers": members}
+    else:
+        main = own.pop("main")
+        given = {"env": main["env"], "volumeMounts": main["volumeMounts"]}
+        template[kind] = {**template[kind], **(main if kind == "container" else given)}
+    return {**template, "sidecars": list(own.values())}
 
 
 def _storage(leaf: ArgoPod, sources: Sources) -> Object | None:

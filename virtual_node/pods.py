@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dflow_hpc.engines.local.work.containers import PLACE
 from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.records import load_record
@@ -38,7 +39,7 @@ from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, Event, KubeErr
 from dflow_hpc.storage.objects import ObjectStore
 from dflow_hpc.virtual_node import leaves, status
 from dflow_hpc.virtual_node.archive import with_log
-from dflow_hpc.virtual_node.argo_pod import ArgoPod
+from dflow_hpc.virtual_node.argo_pod import ArgoPod, is_argos
 from dflow_hpc.virtual_node.leaves import PodLeaf
 from dflow_hpc.virtual_node.node import Capacity
 from dflow_hpc.virtual_node.orphans import GRACE, Orphans
@@ -190,7 +191,12 @@ class Pods:
 
     def log_of(self, uid: str, container: str) -> Path | None:
         """Return the file of what a container of a pod writes; None of those whose part the node plays itself."""
-        return None if container in ("init", "wait") else self._room / uid / "log.txt"
+        pod = self.shown[uid]
+        played = ("init", "wait") if is_argos(pod) else ()
+        first = next(each["name"] for each in pod["spec"]["containers"] if each["name"] not in played)
+        if container in played:
+            return None
+        return self._room / uid / ("log.txt" if container == first else f"{PLACE}/{container}/log.txt")
 
     def key_of(self, uid: str) -> str:
         """Return the key of the leaf that a pod stands for; nothing where it has no job."""

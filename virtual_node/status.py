@@ -12,19 +12,22 @@ that is left running, or a task result that is left incomplete, lets the workflo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from dflow_hpc.virtual_node.argo_pod import ArgoPod
+from dflow_hpc.virtual_node.argo_pod import ArgoPod, is_argos
 
 Object = dict[str, Any]
 Record = dict[str, Any]
 
 _REPORT = "workflows.argoproj.io/report-outputs-completed"
 _WORKFLOW = "workflows.argoproj.io/workflow"
-_SAID = re.compile(r"(main|init|wait): Error \(exit code (\d+)\)(?:: )?(.*)", re.DOTALL)
+_SAID = re.compile(r"([a-z0-9-]+): Error \(exit code (\d+)\)(?:: )?(.*)", re.DOTALL)
 _OOM = re.compile(r"OOMKilled \(exit code 137\)(?:: )?(.*)", re.DOTALL)
 _INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
+_LOST = "The container could not be located when the pod was terminated"
+_PROGRAMS_OWN = ("", "APP", "OOM")
 
 
 def time_text(seconds: float) -> str:
@@ -44,6 +47,7 @@ def pending(pod: Object, reason: str, message: str) -> Object:
     states = {"main": waiting, "wait": _INITIALIZING}
     return {
         "phase": "Pending",
+        "conditions": _conditions(pod, "ContainersNotReady"),
         "containerStatuses": _containers(pod, "containers", lambda name: states.get(name, waiting)),
         "initContainerStatuses": _containers(pod, "initContainers", lambda _name: _INITIALIZING),
     }
@@ -55,6 +59,7 @@ def running(pod: Object, started: float) -> Object:
     return {
         "phase": "Running",
         "startTime": time_text(started),
+        "conditions": _conditions(pod, "", started),
         "containerStatuses": _containers(pod, "containers", lambda _name: state),
         "initContainerStatuses": _containers(pod, "initContainers", lambda _name: _ended(0, "", started, started)),
     }
@@ -70,39 +75,86 @@ def final(pod: Object, record: Record) -> Object:
 
     Args:
         pod: The pod.
-        record: The leaf's: ``phase``, ``message``, ``failure``, ``outputs``, ``started``, ``finished``.
+        record: The leaf's: ``phase``, ``message``, ``failure``, ``outputs``, ``started``, ``finished``, ``containers``.
     """
-    started, finished = record["started"], record["finished"]
-    outputs = record.get("outputs") or {}
-    code = int(outputs.get("exitCode") or 0)
-    message = str(record.get("message") or "")
+    started = record["started"]
+    failure, message = str(record.get("failure") or ""), str(record.get("message") or "")
     found: Object = {"phase": "Succeeded" if record["phase"] == "Succeeded" else "Failed"}
-    said = _SAID.fullmatch(message)
+    if failure == "WALLTIME":
+        found |= {"reason": "DeadlineExceeded", "message": message}
+    elif failure not in _PROGRAMS_OWN and not is_argos(pod):
+        found |= {"reason": failure.title().replace("_", ""), "message": message}
+    states, other = _argo_states(record)
+    if failure == "STAGE_IN" and not is_argos(pod):
+        other = {"waiting": {"reason": "CreateContainerError", "message": message}}
+
+    ends = record.get("containers") or {}
+
+    def state(name: str) -> Object:
+        return _last(ends[name], record) if name in ends else states.get(name, other)
+
+    return {
+        **found,
+        "startTime": time_text(started),
+        "conditions": _conditions(pod, "PodCompleted" if found["phase"] == "Succeeded" else "PodFailed", started),
+        "containerStatuses": _containers(pod, "containers", state, ends),
+        "initContainerStatuses": _containers(pod, "initContainers", state, ends),
+    }
+
+
+def _argo_states(record: Record) -> tuple[dict[str, Object], Object]:
+    """Return the states of Argo's containers by which it concludes how the leaf ended, and that of any other one."""
+    started, finished = record["started"], record["finished"]
+    code = int((record.get("outputs") or {}).get("exitCode") or 0)
+    message, failure = str(record.get("message") or ""), record.get("failure")
     init = _ended(0, "", started, started)
     main, wait = _ended(code, "", started, finished), _ended(0, "", started, finished)
+    said = _SAID.fullmatch(message)
     if said and said[1] == "init":
         init, main, wait = _ended(int(said[2]), said[3], started, finished), _INITIALIZING, _INITIALIZING
     elif said and said[1] == "wait":
         wait = _ended(int(said[2]), said[3], started, finished)
-    elif said:
+    elif said and said[1] == "main":
         main = _ended(int(said[2]), said[3], started, finished)
     elif oom := _OOM.fullmatch(message):
         main = _ended(137, oom[1], started, finished, "OOMKilled")
-    elif record.get("failure") == "WALLTIME":
-        found |= {"reason": "DeadlineExceeded", "message": message}
+    elif failure in ("WALLTIME", "CANCELLED"):
         main = _ended(code or 143, "", started, finished)
-    elif record.get("failure") == "CANCELLED":
-        main = _ended(143, "", started, finished)
-    elif found["phase"] == "Failed":
+    elif record["phase"] != "Succeeded" and not said:
         # Neither the program's fault nor that of its data: what Argo calls an Error.
         wait = _ended(64, message, started, finished)
         main = _ended(code or 64, "", started, finished)
-    states = {"init": init, "main": main, "wait": wait}
-    return {
-        **found,
-        "containerStatuses": _containers(pod, "containers", lambda name: states.get(name, main)),
-        "initContainerStatuses": _containers(pod, "initContainers", lambda name: states.get(name, init)),
-    }
+    return {"init": init, "main": main, "wait": wait}, main
+
+
+def _last(end: Object, record: Record) -> Object:
+    """Return the state of a container of which there are notes of its own."""
+    if end["began"] is not None:  # its job was gone before it
+        return _ended(137, _LOST, end["began"], record["finished"], "ContainerStatusUnknown")
+    return _run(end["runs"][-1], end["text"], record) if end["runs"] else _INITIALIZING
+
+
+def _run(run: list[int], text: str, record: Record) -> Object:
+    started, finished, code = run
+    oom = code == 137 and record.get("failure") == "OOM"  # 128 + SIGKILL
+    return _ended(code, text, started, finished, "OOMKilled" if oom else "")
+
+
+def _conditions(pod: Object, why: str, started: float | None = None) -> list[Object]:
+    """Return the pod's conditions; those that others have set are kept, as the list is replaced as a whole.
+
+    Args:
+        pod: The pod.
+        why: Why it is not ready; nothing: it is.
+        started: Since when its job runs; None: it waits.
+    """
+    known = {each["type"]: each for each in (pod.get("status") or {}).get("conditions") or []}
+    ready: Object = {"status": "False", "reason": why} if why else {"status": "True"}
+    since = {} if started is None else {"lastTransitionTime": time_text(started)}
+    ran = {"status": "False" if started is None else "True"}
+    for name, new in (("Initialized", ran), ("ContainersReady", ready), ("Ready", ready)):
+        known[name] = {"type": name, **new, **since}
+    return list(known.values())
 
 
 def _ended(code: int, message: str, started: float, finished: float, reason: str = "") -> Object:
@@ -115,21 +167,24 @@ def _ended(code: int, message: str, started: float, finished: float, reason: str
     return {"terminated": {**state, "message": message} if message else state}
 
 
-def _containers(pod: Object, kind: str, state: Any) -> list[Object]:
+def _containers(pod: Object, kind: str, state: Callable[[str], Object], ends: Object | None = None) -> list[Object]:
     found = []
     for container in pod["spec"].get(kind) or []:
-        each = state(container["name"])
-        found.append(
-            {
-                "name": container["name"],
-                "image": container.get("image", ""),
-                "imageID": "",
-                "restartCount": 0,
-                "ready": "running" in each,
-                "started": "running" in each,
-                "state": each,
-            }
-        )
+        name = container["name"]
+        each = state(name)
+        end = (ends or {}).get(name)
+        before = end["runs"] if end is not None and end["began"] is not None else end["runs"][:-1] if end else []
+        made = {
+            "name": name,
+            "image": container.get("image", ""),
+            "imageID": "",
+            "restartCount": len(before),
+            "ready": "running" in each
+            or (kind == "initContainers" and each.get("terminated", {}).get("exitCode") == 0),
+            "started": "running" in each,
+            "state": each,
+        }
+        found.append({**made, "lastState": _run(before[-1], "", {})} if before else made)
     return found
 
 

@@ -11,7 +11,7 @@ echo "root $(pwd -P)"
 echo "clock $(date +%s)"
 echo "free $(df -Pk . 2>/dev/null | sed -n '2s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*$/\1/p')"
 echo "python $(python3 -c 'import sys; print(sys.version.split()[0])' 2>/dev/null)"
-for tool in cat date df du find gzip head ln mkdir mv readlink rm sed setsid stat sync tail tar timeout touch tr uname wc; do
+for tool in cat date df du find gzip head ln mkdir mkfifo mv readlink rm sed setsid stat sync tail tar timeout touch tr uname wc; do
     command -v "$tool" >/dev/null || echo "missing $tool"
 done
 for name in .cas/*; do

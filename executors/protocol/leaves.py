@@ -5,7 +5,9 @@ is named, such as the script). Of a Python OP: ``record`` (with its ``bundle``).
 becomes the file ``result``), ``outputs`` (paths below the leaf's directory that come back), ``own`` (paths of inputs
 that it may write to), ``pulls`` and ``puts`` (what goes by URL, see ``urls.py``), ``files`` (by their paths below the
 leaf's directory: ``mode`` and base64 ``data``), and, where the machine has a container runtime, ``image``; of a command
-then ``command`` and ``args`` instead of ``words``, and ``mounts``.
+then ``command`` and ``args`` instead of ``words``, and ``mounts``. Of several containers: ``pod``, a list of commands
+with ``kind``, ``name``, ``tries``, ``pause``, ``needs`` and an ``env`` of their own, and ``policy`` and ``grace``; see
+``pod.sh``.
 
 Pure functions, but for the reading of ``texts``.
 
@@ -21,7 +23,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ LEAF_FILES = (
     "inputs.list",
     "puts.list",
     "urls",
+    "pod.list",
     "spec.json",
 )
 """Names in a leaf's directory there that are the protocol's own."""
@@ -72,27 +75,19 @@ def leaf_files(
     Raises:
         SubmitError: A variable or an output has a name that cannot be brought to a shell.
     """
-
-    def moved(text: str) -> str:
-        return text.replace(str(here), there)
-
-    variables = {name: moved(value) for name, value in program.get("env", {}).items()}
-    lines = [*(["set -e", *setup, "set +e"] if setup else ())]
+    place = _Place(str(here), there, scripts, code or "", runtime)
     given: Mapping[str, Any] = program.get("files", {})
-    lines += [f"chmod {file['mode']:o} {shlex.quote(path)}" for path, file in given.items() if file["mode"] != _MODE]
-    if runtime is not None and "image" in program:
-        container = _container(program, moved, there, scripts, code or "", variables, runtime)
-        variables = runtimes.client_variables(runtime.name, container)
-        lines += container_lines(container, runtime.name, scripts)
-    else:
-        lines = [". ./env.sh", *lines, *_on_host(program, moved, code)]
+    before = [*(["set -e", *setup, "set +e"] if setup else ())]
+    before += [f"chmod {file['mode']:o} {shlex.quote(path)}" for path, file in given.items() if file["mode"] != _MODE]
+    files = {} if "pod" not in program else _pod(program, place)
+    lines, variables = _command(program, place, before)
     if "record" not in program:
         lines.insert(-1, ': >"$DFH_LEAF/.main"')  # an OP's process says itself when it has begun
-    files = {
-        "leaf.sh": "\n".join(lines) + (' >"$DFH_LEAF/result"' if program.get("result") else "") + "\n",
+    files |= {
+        "leaf.sh": _shell(lines, result="pod" not in program and program.get("result")),
         "env.sh": _environment(variables),
         "outputs.list": "".join(f"{_output(path)}\n" for path in program.get("outputs", ())),
-        "spec.json": json.dumps({key: value for key, value in program.items() if key not in _SECRET}, indent=1),
+        "spec.json": json.dumps(_open(program), indent=1),
     }
     if setup:
         files["setup"] = ""
@@ -105,39 +100,94 @@ def leaf_files(
     return found
 
 
-def _on_host(program: Mapping[str, Any], moved: Callable[[str], str], code: str | None) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a program is, on both sides."""
+
+    here: str
+    there: str
+    scripts: str
+    code: str
+    runtime: Runtime | None
+
+    def moved(self, text: str) -> str:
+        """Return a text that names the leaf's directory here as it must be there."""
+        return text.replace(self.here, self.there)
+
+
+def _open(program: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be read of a program."""
+    found = {key: value for key, value in program.items() if key not in _SECRET}
+    return found | ({"pod": [_open(each) for each in program["pod"]]} if "pod" in program else {})
+
+
+def _shell(lines: Sequence[str], *, result: Any) -> str:
+    return "\n".join(lines) + (' >"$DFH_LEAF/result"' if result else "") + "\n"
+
+
+def _pod(program: Mapping[str, Any], place: _Place) -> dict[str, str]:
+    """Return the files by which ``pod.sh`` runs several containers."""
+    table, files = [], {}
+    for each in program["pod"]:
+        lines, variables = _command(each, place, [])
+        home = f"private/containers/{each['name']}"
+        files[f"{home}/leaf.sh"] = _shell(lines, result=program.get("result") and each["name"] == "main")
+        files[f"{home}/env.sh"] = _environment(variables)
+        if place.runtime is not None and "image" in each:
+            removal = runtimes.removal_words(place.runtime.name, _container(each, place).name)
+            files |= {f"{home}/remove.sh": shlex.join(removal) + "\n"} if removal else {}
+        words = [each["kind"], each["name"], each["tries"], each["pause"], ",".join(each["needs"]) or "-"]
+        table.append(" ".join(map(str, words)))
+    return {**files, "pod.list": "\n".join(table) + "\n"}
+
+
+def _command(program: Mapping[str, Any], place: _Place, before: list[str]) -> tuple[list[str], Mapping[str, str]]:
+    """Return the shell lines that run a program, the last of which does not return, and the variables of ``env.sh``.
+
+    Args:
+        program: What to run.
+        place: Where.
+        before: Lines that come before it, outside of its container.
+    """
+    variables = {name: place.moved(value) for name, value in program.get("env", {}).items()}
+    if "pod" in program:
+        return [*before, f'exec sh "$DFH_BIN/pod.sh" {program["policy"]} {program["grace"]}'], variables
+    if place.runtime is not None and "image" in program:
+        container = dataclasses.replace(_container(program, place), variables=variables)
+        lines = container_lines(container, place.runtime.name, place.scripts)
+        return before + lines, runtimes.client_variables(place.runtime.name, container)
+    return [". ./env.sh", *before, *_on_host(program, place)], variables
+
+
+def _on_host(program: Mapping[str, Any], place: _Place) -> list[str]:
     if "record" in program:
         # A missing or old Python is no failure of the OP.
         refusal = _refuse("there is no python3 on $(uname -n); load one in the setup lines of the machine's profile")
-        command = f'python3 "$DFH_BIN/op.py" "$DFH_LEAF" {shlex.quote(code or "")}'
+        command = f'python3 "$DFH_BIN/op.py" "$DFH_LEAF" {shlex.quote(place.code)}'
         return [f"command -v python3 >/dev/null || {refusal}", f"exec {command}"]
-    directory = shlex.quote(moved(program.get("directory") or "workdir"))
-    command = " ".join(shlex.quote(moved(word)) for word in program["words"])
+    directory = shlex.quote(place.moved(program.get("directory") or f"{place.here}/workdir"))
+    command = " ".join(shlex.quote(place.moved(word)) for word in program["words"])
     return [f"[ -d {directory} ] || mkdir -p {directory}", f"cd {directory} || exit 64", f"exec {command}"]
 
 
-def _container(
-    program: Mapping[str, Any],
-    moved: Callable[[str], str],
-    there: str,
-    scripts: str,
-    code: str,
-    variables: Mapping[str, str],
-    runtime: Runtime,
-) -> Container:
+def _container(program: Mapping[str, Any], place: _Place) -> Container:
+    """Return the container of a program, but for its variables."""
+    there, scripts, code = place.there, place.scripts, place.code
     if "record" in program:
         # /tmp first: all others may lie below it.
         mounts = [(f"{there}/root/tmp", "/tmp"), *((path, path) for path in sorted({there, scripts, code}))]  # noqa: S108
         command, args = ["python3", f"{scripts}/op.py", there, code], []
     else:
-        mounts = [(moved(source), target) for source, target in program["mounts"]]
+        mounts = [(place.moved(source), target) for source, target in program["mounts"]]
         command, args = program["command"], program["args"]
+    runtime = place.runtime or Runtime()
+    name = there + (f"/{program['name']}" if "name" in program else "")
     return Container(
-        name=f"dflow-{hashlib.sha256(there.encode()).hexdigest()[:16]}",
+        name=f"dflow-{hashlib.sha256(name.encode()).hexdigest()[:16]}",
         image=runtime.image(program["image"]),
         command=tuple(command),
         args=tuple(args),
-        variables=variables,
+        variables={},
         mounts=mounts,
         directory=f"{there}/workdir" if "record" in program else program["directory"],
         user=_USER,

@@ -167,4 +167,4 @@ def test_what_a_machine_cannot_run_is_said(far):
     assert "has no command" in outcome.message
     outcome = far.run({**script("true"), "sidecars": [{"name": "s"}]}, node="run-2")
     assert (outcome.phase, outcome.failure) == ("Error", FailureClass.STAGE_IN)
-    assert "'far' and has sidecars" in outcome.message
+    assert "container 's' of the template 't' has no command" in outcome.message

@@ -387,4 +387,4 @@ def test_the_scripts_are_clean():
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (0, "")
-    assert len(SCRIPTS) == 10
+    assert len(SCRIPTS) == 11

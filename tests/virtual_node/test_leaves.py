@@ -1,11 +1,13 @@
 """A pod is read as a kubelet would: variables, volumes, resources; and refused at once where this node cannot."""
 
 import base64
+import json
 import stat
 import subprocess
 
 import pytest
 
+from dflow_hpc.engines.local.work import containers
 from dflow_hpc.engines.local.work.environment import expand
 from dflow_hpc.engines.local.work.views import files_of
 from dflow_hpc.executors.profiles.machine import Machine, Resources
@@ -65,9 +67,14 @@ def read(*given, **spec):
     return leaves.read(pod(*given, **spec), Objects(), MACHINE, THERE)
 
 
+def only(leaf):
+    (container,) = leaf.template["containerSet"]["containers"]
+    return container
+
+
 def environment(env, **container):
     found = {}
-    for variable in read({"env": env, **container}).template["container"]["env"]:
+    for variable in only(read({"env": env, **container}))["env"]:
         found[variable["name"]] = expand(variable["value"], found)
     return found
 
@@ -140,7 +147,7 @@ def test_volumes_of_files_have_their_items_and_modes_and_no_default_token_goes_a
         "both/token": (0o600, b"token of robot for vault"),
     }
     assert [volume["name"] for volume in leaf.template["volumes"]] == ["all", "some", "away", "me", "both", "room"]
-    assert [mount["name"] for mount in leaf.template["container"]["volumeMounts"]][-1] == "room"
+    assert [mount["name"] for mount in only(leaf)["volumeMounts"]][-1] == "room"
 
 
 def test_files_get_their_modes_on_the_machine_and_stay_out_of_its_notes(tmp_path):
@@ -166,7 +173,49 @@ def test_a_mount_may_be_a_part_of_a_volume_that_a_variable_names():
         },
         volumes=VOLUMES,
     )
-    assert leaf.template["container"]["volumeMounts"][0]["subPath"] == "of/me"
+    assert only(leaf)["volumeMounts"][0]["subPath"] == "of/me"
+
+
+def test_all_containers_are_taken_with_what_is_said_of_the_pod():
+    leaf = read(
+        {"resources": {"limits": {"cpu": "2", "memory": "100Mi"}}},
+        initContainers=[
+            {"name": "fetch", "command": ["sh", "--", "x"], "resources": {"limits": {"cpu": "4"}}},
+            {"name": "beside", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1500m"}}},
+        ],
+        restartPolicy="OnFailure",
+        terminationGracePeriodSeconds=5,
+    )
+    assert [(each.kind, each.name) for each in containers.members(leaf.template)] == [
+        ("init", "fetch"),
+        ("helper", "beside"),
+        ("main", "only"),
+    ]
+    assert leaf.template["initContainers"][0]["command"] == ["sh", "--", "x"]
+    assert (leaf.template["restartPolicy"], leaf.template["terminationGracePeriodSeconds"]) == ("OnFailure", 5)
+    assert (leaf.resources.cpus, leaf.resources.memory) == (4, "100MB")
+
+
+def argo(template, *more):
+    made = pod(annotations={"workflows.argoproj.io/node-id": "wf-1"})
+    made["metadata"]["labels"] = {"workflows.argoproj.io/workflow": "wf"}
+    given = [{"name": "ARGO_TEMPLATE", "value": json.dumps(template)}]
+    wrapper = ["/var/run/argo/argoexec", "emissary", "--"]
+    made["spec"]["initContainers"] = [{"name": "init", "env": given}, {"name": "early", "command": ["true"]}]
+    made["spec"]["containers"] = [{"name": "wait"}, *({"name": name, "command": [*wrapper, name]} for name in more)]
+    return leaves.read(made, Objects(), MACHINE, THERE).template
+
+
+def test_a_pod_of_argo_has_its_own_init_containers_sidecars_and_container_sets():
+    found = argo({"name": "t", "script": {"command": ["main"], "source": "x"}}, "main", "side")
+    assert [(each.kind, each.name, each.container["command"]) for each in containers.members(found)] == [
+        ("init", "early", ["true"]),
+        ("main", "main", ["main"]),
+        ("sidecar", "side", ["side"]),
+    ]
+    group = {"containers": [{"name": "a"}, {"name": "b", "dependencies": ["a"]}], "retryStrategy": {"retries": 2}}
+    found = containers.members(argo({"name": "t", "containerSet": group}, "a", "b"))
+    assert [(each.name, each.tries, each.needs) for each in found[1:]] == [("a", 2, ()), ("b", 2, ("a",))]
 
 
 def test_resources_are_limits_or_requests_then_the_annotation():

@@ -32,9 +32,10 @@ def pod(template="{}", **environment):
 
 
 def test_the_users_command_is_what_follows_the_first_double_dash():
-    leaf = argo_pod.read(pod(json.dumps({"name": "main"}), ARGO_INCLUDE_SCRIPT_OUTPUT="true"))
-    assert leaf.command == ("sh", "-c", "--")
-    assert leaf.args == ("echo hi",)
+    found = pod(json.dumps({"name": "main"}), ARGO_INCLUDE_SCRIPT_OUTPUT="true")
+    assert argo_pod.unwrapped(found["spec"]["containers"][1]["command"]) == ["sh", "-c", "--"]
+    assert argo_pod.unwrapped(["sh", "--", "x"]) == ["sh", "--", "x"]
+    leaf = argo_pod.read(found)
     assert leaf.template == {"name": "main"}
     assert (leaf.workflow, leaf.node_id) == ("wf", "wf-1")
     assert leaf.include_result

@@ -26,7 +26,7 @@ from typing import Any
 
 from dflow_hpc.compile import PASSWORD
 from dflow_hpc.engines.local.rundir import write_atomic
-from dflow_hpc.engines.local.work import leafrun, placement, staging
+from dflow_hpc.engines.local.work import containers, leafrun, placement, staging
 from dflow_hpc.engines.local.work.commands import SCRIPT
 from dflow_hpc.engines.local.work.environment import expand, variables
 from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
@@ -50,7 +50,8 @@ from dflow_hpc.manifest.view import annotations_of
 _RESULT = "result"
 """File in the leaf's directory with a program's stdout, where that becomes ``outputs.result``."""
 _LIMIT = 4096
-_NOT_THERE = ("initContainers", "sidecars", "containerSet")
+_GRACE = 30
+"""Seconds from TERM to KILL, as in Kubernetes."""
 _AT_ONCE = 8
 """Leaves of one profile that are packed or taken back at once: a thousand of them must not all be spread out."""
 
@@ -227,7 +228,7 @@ class MachineHost:
 
     @staticmethod
     def _write(request: LeafRequest, root: str, record: dict[str, Any]) -> dict[str, Any]:
-        record["members"] = []
+        record.setdefault("members", [])
         leafrun.write_record(root, request.node_id, record)
         return record
 
@@ -280,55 +281,65 @@ class MachineHost:
 
     def _pack_command(self, leaf: Leaf) -> dict[str, Any]:
         template = leaf.template
-        if kinds := [kind for kind in _NOT_THERE if template.get(kind)]:
-            raise staging.StagingError(
-                "init",
-                f"the template {template.get('name')!r} is placed on machine {self._machine.name!r} and has "
-                f"{', '.join(kinds)}; on a machine one script or container runs. Make steps of the others",
-            )
         view = self._view(leaf)
         inputs = MachineInputs(leaf, self._machine.staging, [])
         for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
             inputs.stage(artifact, view.own_path(artifact["path"]))
-        container = {**(template.get("script") or template.get("container") or {}), "name": "main"}
-        log = f"{leaf.root}/termination-log"
-        environment = {**self._environment(leaf), **variables(leaf, container)}
-        if not container.get("command") and not (self._contained and knows_entry_points(self._contained)):
-            raise staging.StagingError(
-                "init",
-                f"the template {template.get('name')!r} has no command; machine {self._machine.name!r} (runtime "
-                f"{self._machine.runtime!r}) does not know what its image would run. Give it a command",
-            )
-        script: list[str] = []
-        if container.get("source"):
+        texts = []
+        if source := (template.get("script") or {}).get("source"):
             path = view.own_path(SCRIPT)
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            text = view.translate(container["source"], container, log)
-            staging.write_file(path, text.encode())
-            script = [SCRIPT]
+            log = containers.log_of(leaf.root, template, "main")
+            staging.write_file(path, view.translate(source, template["script"], log).encode())
+            texts = [os.path.relpath(path, leaf.root)]
         view.prepare([])
-
-        def words(*given: Any) -> list[str]:
-            return [view.translate(expand(str(word), environment), container, log) for word in given]
-
-        command, args = container.get("command") or [], [*(container.get("args") or []), *script]
         program: dict[str, Any] = {
-            "env": {name: view.translate(value, container, log) for name, value in environment.items()},
             "result": leaf.spec["result"],
             "outputs": linked_outputs(leaf, view, self._machine.staging),
             "files": files_of(template),
             **inputs.program(),
-            "texts": [os.path.relpath(view.own_path(SCRIPT), leaf.root)] if script else [],
+            "texts": texts,
         }
+        if not containers.are_several(template):
+            return {**program, **self._command(leaf, view, containers.main_of(template), inputs)}
+        return {
+            **program,
+            "outputs": [*program["outputs"], containers.PLACE],
+            "policy": template.get("restartPolicy", "Never"),
+            "grace": int(template.get("terminationGracePeriodSeconds", _GRACE)),
+            "pod": [
+                {
+                    **{name: getattr(member, name) for name in ("kind", "name", "tries", "pause", "needs")},
+                    **self._command(leaf, view, member.container, inputs),
+                }
+                for member in containers.members(template)
+            ],
+        }
+
+    def _command(self, leaf: Leaf, view: View, container: dict[str, Any], inputs: MachineInputs) -> dict[str, Any]:
+        """Return what a container runs, as a part of a program."""
+        log = containers.log_of(leaf.root, leaf.template, container["name"])
+        environment = {**self._environment(leaf, container["name"]), **variables(leaf, container)}
+        if not container.get("command") and not (self._contained and knows_entry_points(self._contained)):
+            raise staging.StagingError(
+                "init",
+                f"the container {container['name']!r} of the template {leaf.template.get('name')!r} has no command; "
+                f"machine {self._machine.name!r} (runtime {self._machine.runtime!r}) does not know what its image "
+                "would run. Give it a command",
+            )
+
+        def words(key: str) -> list[str]:
+            given = container.get(key) or []
+            return [view.translate(expand(str(word), environment), container, log) for word in given]
+
+        env = {name: view.translate(value, container, log) for name, value in environment.items()}
         directory = container.get("workingDir")
         if self._contained:
-            program |= {"image": container["image"], "command": words(*command), "args": words(*args)}
             found = self._refuse_claims(view.mounts(container, log, inputs.arriving))
-            program |= {"mounts": found, "directory": directory}
-        else:
-            directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
-            program |= {"words": words(*command, *args), "directory": directory}
-        return program
+            own = {"image": container["image"], "command": words("command"), "args": words("args"), "mounts": found}
+            return {"env": env, **own, "directory": directory}
+        directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
+        return {"env": env, "words": [*words("command"), *words("args")], "directory": directory}
 
     def _real(self, leaf: Leaf) -> Callable[[str], str]:
         """Return what says where a literal path of the template lies here."""
@@ -350,21 +361,23 @@ class MachineHost:
                 )
         return mounts
 
-    def _environment(self, leaf: Leaf) -> dict[str, str]:
+    def _environment(self, leaf: Leaf, container: str = "main") -> dict[str, str]:
         """Return Argo's variables, without what is only true on this host; a pod's template has all of them itself."""
         if self._settings.get("variables_given"):
             return {}
         own = (LEAF_MARK, "ARGO_PROGRESS_FILE")
-        return {name: value for name, value in leaf.environment("main").items() if name not in own}
+        return {name: value for name, value in leaf.environment(container).items() if name not in own}
 
     # Coming back
 
     def _record(
         self, parcel: Parcel, make: Callable[[], dict[str, Any]], notices: list[str], ended: Ended
     ) -> dict[str, Any]:
+        leaf = Leaf(make(), self._settings)
+        found = containers.ends(leaf.root, leaf.template)
         if ended.job.failure is not None or ended.marker is None:
-            return self._failure(ended)
-        leaf, marker = Leaf(make(), self._settings), ended.marker.record
+            return {**self._failure(ended), "containers": found}
+        marker = ended.marker.record
         leaf.notices = notices
         code = int(marker["rc"])
         if marker["stage"] != "main":
@@ -374,9 +387,17 @@ class MachineHost:
         outputs: dict[str, Any] = {}
         if leaf.spec["result"]:
             outputs["result"] = staging.without_newline(staging.tail(f"{leaf.root}/{_RESULT}", staging.RESULT_LIMIT))
-        outputs["exitCode"] = str(code)
-        text = staging.tail(f"{leaf.root}/termination-log", _LIMIT)
-        record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
+        main = found.get("main", {}).get("runs")
+        outputs["exitCode"] = str(main[-1][2] if main else code)
+        if found:
+            record = containers.blame(found, code)
+            record |= {
+                "containers": found,
+                "members": containers.told(found) if "containerSet" in leaf.template else [],
+            }
+        else:
+            text = staging.tail(f"{leaf.root}/termination-log", _LIMIT)
+            record = leafrun.failed(code, text) if code else {"phase": "Succeeded"}
         prefix = f"{leaf.spec['workflow']}/{leaf.spec['pod']}"
         elsewhere = pushed_by(parcel)
         take = staging.Outputs(leaf.template, leaf.settings["store"], prefix, self._real(leaf), False, elsewhere)
