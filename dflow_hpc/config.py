@@ -63,6 +63,7 @@ SETTINGS: Mapping[str, Setting] = {
     "catalog_dir_name": Setting(".dflow", str, "directory of the catalogue in an artifact"),
     "save_path_as_parameter": Setting(False, boolize, "keep each artifact's path list as a parameter too"),
     "detect_empty_dir": Setting(True, boolize, "mark empty directories in artifacts, so that they arrive"),
+    "python_image": Setting("python:3.8", str, "image of Python OPs that name none"),
     "util_image": Setting("python:3.8", str, "image of helper steps"),
     "util_image_pull_policy": Setting(None, nullable, "pull policy of that image"),
     "bridge_image": Setting("dflow-hpc", str, "image, with this package, of the pods that hand steps to machines"),

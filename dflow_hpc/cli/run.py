@@ -17,6 +17,7 @@ from dflow_hpc.cli.program import ProgramEngines, lint_program, run_manifest, ru
 from dflow_hpc.config import config, set_config
 from dflow_hpc.errors import EngineError
 
+_MODES = {"local": "debug", "argo": "argo"}
 _arguments = (
     click.argument("file", type=click.Path(path_type=Path)),
     click.argument("arguments", nargs=-1, type=click.UNPROCESSED),
@@ -29,6 +30,13 @@ _arguments = (
         expose_value=False,
         callback=lambda _context, _option, given: set_config(place=list(given)) if given else None,
         help="Run steps of this name (* stands for anything), or all, on this machine; `local` is this host.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "argo"]),
+        expose_value=False,
+        callback=lambda _context, _option, given: set_config(mode=_MODES[given]) if given else None,
+        help="What runs it: this machine, or Argo; as the settings say (mode) unless given.",
     ),
     click.option("--workdir", type=click.Path(file_okay=False), help="Directory for the run (default: here)."),
     click.option("--workers", type=int, help="Steps that run at once (default: as many as cores)."),
@@ -73,7 +81,7 @@ def run_command(
     output: str,
     plain: bool,
 ) -> int:
-    """Run FILE (a Python program or an Argo manifest) on this machine and look on.
+    """Run FILE (a Python program or an Argo manifest), on this machine or on Argo, and look on.
 
     ARGUMENTS are the program's own; if they begin with a dash, write -- before them. The exit code is 0 only if every
     workflow succeeded.

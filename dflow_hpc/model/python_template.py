@@ -14,13 +14,12 @@ This module travels with the author's code: standard library only, valid Python 
 import inspect
 from typing import Any, Dict, List, Optional, Sequence, Union
 
+from dflow_hpc.config import config
 from dflow_hpc.errors import ModelError
 from dflow_hpc.model.checks import UnknownName, at, check_options, close, listed
 from dflow_hpc.model.declared import InputArtifact, InputParameter, OutputArtifact, OutputParameter
 from dflow_hpc.model.io import Inputs, Outputs
 from dflow_hpc.model.templates import RETRY_POLICIES, ScriptOPTemplate
-
-PYTHON_IMAGE = "python:3.8"
 
 _SLICES = "Give `Slices(...)`, which names what is cut and joined."
 _PASTED = "The OP is loaded, not pasted into a script; put the text into its execute()."
@@ -42,7 +41,8 @@ class PythonOPTemplate(ScriptOPTemplate):
 
     Args:
         op_class: An OP class, an OP instance (its state travels with it), or a function made an OP.
-        image: Container image under Argo and container runtimes; this machine's Python runs it otherwise.
+        image: Container image under Argo and container runtimes, ``config["python_image"]`` unless given; this
+            machine's Python runs it otherwise.
         command: The Python that runs it, ``python3`` unless given.
         annotations: Annotations of its pods.
         labels: Labels of its pods.
@@ -148,7 +148,7 @@ class PythonOPTemplate(ScriptOPTemplate):
             node_selector=node_selector,
             tolerations=tolerations,
             affinity=affinity,
-            image=image or PYTHON_IMAGE,
+            image=image or config["python_image"],
             command=command,
             volumes=volumes,
             mounts=mounts,

@@ -84,6 +84,15 @@ def program(place, body="pass", end="wf.submit()", name="squares.py"):
     return str(path)
 
 
+def test_run_takes_the_engine_and_the_image_that_the_user_names(place, monkeypatch):
+    monkeypatch.setenv("DFLOW_MODE", "argo")
+    monkeypatch.setenv("DFLOW_PYTHON_IMAGE", "mine:1")
+    code, out, err = command(place, "run", "--engine", "local", program(place), "-o", "json")
+    assert code == 0, err
+    images = [template["script"]["image"] for template in json.loads(out)["spec"]["templates"] if "script" in template]
+    assert "mine:1" in images
+
+
 def test_run_shows_the_tree_and_json_goes_to_stdout_alone(place):
     code, out, err = command(place, "run", program(place), "-o", "json")
     assert code == 0, err
