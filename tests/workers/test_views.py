@@ -92,6 +92,16 @@ def test_substitution_takes_exactly_the_declared_paths(tmp_path):
     assert made.own_path("/data/out.txt") == f"{base}/data/out.txt"
 
 
+def test_what_is_declared_in_a_volume_is_substituted_by_where_the_volume_lies(tmp_path):
+    mounting = {"name": "main", "volumeMounts": [{"name": "room", "mountPath": "/room"}]}
+    template = {"volumes": [{"name": "room", "emptyDir": {}}], "container": mounting, **outputs("/room/x")}
+    made = view(tmp_path, template)
+    made.prepare([])
+    place = f"{tmp_path}/leaf/volumes/room/x"
+    assert made.translate("cp /room/x y", mounting, "") == f"cp {place} y"
+    assert made.own_path("/room/x") == place
+
+
 def test_nothing_is_substituted_in_a_namespace(tmp_path):
     assert view(tmp_path, outputs("/data/x"), refused="").translate("cat /data/x /tmp", {}, "") == "cat /data/x /tmp"
 

@@ -106,7 +106,7 @@ class View:
             self._refused = f"directories with more than {_MOST_BINDS} entries would have to be rebuilt"
         if self._refused:
             for path in self._declared:
-                os.makedirs(os.path.dirname(self._base + path), exist_ok=True)
+                os.makedirs(os.path.dirname(self.own_path(path)), exist_ok=True)
             notices.append(
                 f"this leaf runs without a mount namespace ({self._refused}); the declared paths were substituted in "
                 f"its texts: {', '.join([*self._own, *sorted(self._declared)])}"
@@ -124,7 +124,9 @@ class View:
             return text.replace(TERMINATION_LOG, termination_log(self._contained))
         if not self._refused:
             return text
-        places = {path: self._base + path for path in (*self._own, *self._declared)}
+        places = {path: self._base + path for path in self._own} | {
+            path: self.own_path(path) for path in self._declared
+        }
         places |= {path: source for source, path in self._volumes.mounts(container)}
         places[TERMINATION_LOG] = log
         pattern = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
