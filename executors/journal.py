@@ -13,7 +13,7 @@ Nothing is fsynced until ``close``: the page cache outlives the death of every p
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,11 @@ class Reader:
         self._line = 0
 
     def read(self) -> list[Record]:
-        """Return the records that were added since the last call; those of a file that is not there are none.
+        """Return the records that were added since the last call; see ``each``."""
+        return list(self.each())
+
+    def each(self) -> Iterator[Record]:
+        """Yield the records that were added since the last one was; those of a file that is not there are none.
 
         A last line that is torn is left alone: its writer is still at work, or died.
 
@@ -70,29 +74,25 @@ class Reader:
             JournalDamaged: A line that others follow is not what was written.
         """
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read()
+            file = self.path.open("rb")
         except FileNotFoundError:
-            return []
-        records = []
-        start = 0
-        while (end := data.find(b"\n", start)) >= 0:
-            record, checksum = _decode(data[start:end], self.checksum)
-            if record is None:
-                if data.find(b"\n", end + 1) < 0:
-                    break  # the last line: torn when the machine went down
-                raise JournalDamaged(
-                    f"the journal {self.path} was read; its line {self._line + 1} (byte {self.offset}) was altered or "
-                    f"lost after it was written, so what follows cannot be trusted. Restore the file, or move it away "
-                    f"and run the workflow anew; the {self._line} lines before it are good."
-                )
-            records.append(record)
-            self.offset += end + 1 - start
-            self.checksum = checksum
-            self._line += 1
-            start = end + 1
-        return records
+            return
+        with file:
+            file.seek(self.offset)
+            for line in file:
+                record, checksum = _decode(line[:-1], self.checksum) if line[-1:] == b"\n" else (None, 0)
+                if record is None:
+                    if b"\n" not in file.read():
+                        return  # the last line: torn when the machine went down
+                    raise JournalDamaged(
+                        f"the journal {self.path} was read; its line {self._line + 1} (byte {self.offset}) was altered "
+                        f"or lost after it was written, so what follows cannot be trusted. Restore the file, or move "
+                        f"it away and run the workflow anew; the {self._line} lines before it are good."
+                    )
+                self.offset += len(line)
+                self.checksum = checksum
+                self._line += 1
+                yield record
 
 
 class Journal:

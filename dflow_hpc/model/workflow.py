@@ -316,7 +316,7 @@ class Workflow:
 
     def query_status(self) -> str:
         """Return its phase: Pending, Running, Succeeded, Failed or Error."""
-        return str((self.query().get("status") or {}).get("phase") or "Pending")
+        return str((self._engine().query(self._id()).get("status") or {}).get("phase") or "Pending")
 
     def query_step(self, *args: Any, **kwargs: Any) -> List[Any]:
         """Return steps of its run; filters as for ``ArgoWorkflow.get_step``: name, key, phase, id, type, parent_id."""

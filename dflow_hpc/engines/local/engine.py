@@ -409,7 +409,7 @@ class LocalEngine:
         return report.failed_steps(run, self._state(run))
 
     def _state(self, run: RunDir) -> RunState:
-        return RunState(run.name, Reader(run.journal).read())
+        return RunState(run.name, Reader(run.journal).each())
 
     def _not_ended(self, run: RunDir, wish: str, advice: str) -> RunState:
         state = self._state(run)

@@ -55,7 +55,7 @@ class Jobs:
     def __init__(self, run: RunDir):
         self._run = run
         self._uid = run.workflow()["metadata"]["uid"]
-        self._known = [fold(Reader(path).read()) for path in sorted((run.path / ".machines").glob("*.jsonl"))]
+        self._known = [fold(Reader(path).each()) for path in sorted((run.path / ".machines").glob("*.jsonl"))]
 
     def of(self, state: RunState, node: Node) -> FarJob | None:
         """Return the last job of a leaf; None if it has none, or runs here."""
