@@ -59,7 +59,7 @@ class Phase(Enum):
     ENDED = "ENDED"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobState:
     """What a tool said about one job, or one member of an array."""
 

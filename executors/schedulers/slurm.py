@@ -58,6 +58,7 @@ _ENDED: dict[str, FailureClass | None] = {
 }
 _ID = re.compile(r"(\d+)(?:_(?:(\d+)|\[([^\]]*)\]?))?", re.ASCII)
 _ACCEPTED = re.compile(r"\d+(;\S+)?", re.ASCII)
+_LINE = re.compile(r"[^\n]+")
 _SPAN = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 _LARGEST_ARRAY = 4_000_001  # Slurm's own bound of MaxArraySize
 
@@ -331,14 +332,17 @@ def _table(tool: str, rc: int, out: str, err: str) -> list[JobState]:
     columns: list[str] = []
     cluster = ""
     states: list[JobState] = []
-    for line in out.splitlines():
+    last: list[str] = []
+    for line in (found[0] for found in _LINE.finditer(out)):  # an account may have tens of thousands of jobs
         fields = [field.strip() for field in line.split("|", max(len(columns) - 1, 0) or -1)]
         if line.startswith("CLUSTER: "):
             cluster = line.removeprefix("CLUSTER: ").strip()
         elif fields[0].upper() == "JOBID" and len(fields) > 1:
-            columns = [field.upper().replace("_", "") for field in fields]
+            columns, last = [field.upper().replace("_", "") for field in fields], []
         elif columns and len(fields) == len(columns):
-            states += _states(dict(zip(columns, fields, strict=True)), cluster)
+            # A text that is as in the line above is kept once: names, states, nodes, times.
+            last = [old if old == new else new for old, new in zip(last or fields, fields, strict=True)]
+            states += _states(dict(zip(columns, last, strict=True)), cluster)
     if rc != 0 or not columns:
         raise SchedulerSilent(f"the states of jobs were asked for; {tool} said (rc {rc}): {words(out, err)}")
     return states
