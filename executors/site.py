@@ -27,16 +27,20 @@ class Folded(Mapping[str, Any]):
 
     Args:
         data: What JSON can say.
+        like: Data much like it, of which this is only kept as the difference.
     """
 
-    __slots__ = ("_packed",)
+    __slots__ = ("__weakref__", "_packed", "_pattern")
 
-    def __init__(self, data: Mapping[str, Any]):
-        self._packed = zlib.compress(json.dumps(data).encode(), 1)
+    def __init__(self, data: Mapping[str, Any], like: Folded | None = None):
+        text = json.dumps(data).encode()
+        self._pattern: bytes = text if like is None else like._pattern
+        packer = zlib.compressobj(1, zdict=self._pattern)
+        self._packed = packer.compress(text) + packer.flush()
 
     def unfolded(self) -> dict[str, Any]:
         """Return the data."""
-        found: dict[str, Any] = json.loads(zlib.decompress(self._packed))
+        found: dict[str, Any] = json.loads(zlib.decompressobj(zdict=self._pattern).decompress(self._packed))
         return found
 
     def __getitem__(self, name: str) -> Any:
@@ -61,12 +65,17 @@ class Parcel:
     resources: Resources
     spec: Mapping[str, Any]
     """What the protocol's ``member`` reads; see ``executors/protocol``."""
-    root: Path
-    """The leaf's directory here: its ``inputs`` go there, its ``outputs`` come back into it."""
+    directory: str
+    """See ``root``. A text: a thousand leaves wait, and a ``Path`` takes three times as much."""
     code: Path | None = None
     """The bundle, a zip, of a Python OP."""
     machine: Machine = field(default_factory=lambda: Machine(""))
     """Its profile: several of one account go to one ``Site``."""
+
+    @property
+    def root(self) -> Path:
+        """The leaf's directory here: its ``inputs`` go there, its ``outputs`` come back into it."""
+        return Path(self.directory)
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class Unknown:
 Verdict = Taken | Refusal | NotBegun | NoTrace | Unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """A job as queue or history shows it."""
 
@@ -160,7 +169,7 @@ class Sighting:
 _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, signal.SIGKILL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Marker:
     """What a job left about its own end; its small outputs are in the leaf's directory already."""
 

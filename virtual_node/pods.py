@@ -29,7 +29,6 @@ from dflow_hpc.engines.local.work.containers import PLACE
 from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.records import load_record
-from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.errors import DflowError, ExecutorError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import Job, State, key_of
@@ -295,7 +294,7 @@ class Pods:
             place = Place(machine=self._machine, resources=leaf.resources)
             known.at_work = True
             try:
-                return await host.run(request, str(root), lambda: leaf_spec(request, root, place), place)
+                return await host.run(request, str(root), place)
             finally:
                 known.at_work = False
 

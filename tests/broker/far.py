@@ -36,7 +36,7 @@ class Far:
         root = self.path / "here" / key
         (root / "inputs").mkdir(parents=True, exist_ok=True)
         spec = {"words": ["sh", "-c", script], "env": {}, "outputs": ["out"], "result": True}
-        return Parcel(key, "step", "flow/step", Resources(**resources), spec, root, machine=self.machine)
+        return Parcel(key, "step", "flow/step", Resources(**resources), spec, str(root), machine=self.machine)
 
     async def _run(self, parcels, meanwhile):
         broker = self.broker()

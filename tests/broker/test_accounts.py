@@ -1,7 +1,5 @@
 """Profiles of one account: one broker, one login, one look at the queue; limits stay each profile's own."""
 
-from pathlib import Path
-
 from dflow_hpc.engines.local.work.machines import Machines
 from dflow_hpc.executors.broker import questions as q
 from dflow_hpc.executors.broker.dispatcher import Dispatcher
@@ -14,7 +12,7 @@ WAITS = Waits(quiet=0.0, longest=0.0)
 
 
 def parcel(key, machine, **resources):
-    return Parcel(key, "step", "wf/step", Resources(**resources), {}, Path("/nowhere"), machine=machine)
+    return Parcel(key, "step", "wf/step", Resources(**resources), {}, "/nowhere", machine=machine)
 
 
 def test_profiles_of_one_account_share_a_broker_and_others_do_not(tmp_path):

@@ -37,7 +37,7 @@ class There:
         (here / "inputs").mkdir(parents=True)
         stored = [{"name": name, "path": name, "archive": "tar", "key": f"wf/pod/{name}.tgz"} for name in puts]
         spec = {"words": ["sh", "-c", program], "outputs": [], "puts": stored, **more}
-        self.parcels = {"k-1": Parcel("k", "step", "wf/step", Resources(), spec, here, machine=self.machine)}
+        self.parcels = {"k-1": Parcel("k", "step", "wf/step", Resources(), spec, str(here), machine=self.machine)}
         batch = Batch("batch", ("k-1",), time.time())
         taken = self.site.submit([batch], self.parcels)["batch"]
         assert isinstance(taken, Taken)
@@ -87,7 +87,7 @@ def test_an_upload_that_fails_is_repeated_alone_and_ends_with_the_words_of_curl(
     there.site._routes.clear()  # the storage can be reached again
     machine = Machine("far", "shell", transport="local", root=str(there.root), staging="s3")
     parcel = there.parcels["k-1"]
-    again = Parcel("k", "step", "wf/step", Resources(), parcel.spec, parcel.root, machine=machine)
+    again = Parcel("k", "step", "wf/step", Resources(), parcel.spec, parcel.directory, machine=machine)
     assert there.site.fetch({"k-1": again}) == {"k-1": ""}
     assert (here / "pushed").read_text().startswith("0/tgz/")
     assert (leaf / "ran").read_text() == "once\n"

@@ -88,7 +88,7 @@ class QuickSite:
 
 @pytest.fixture
 def parcel(tmp_path):
-    return lambda key: site.Parcel(key, "step", "wf/step", Resources(), {}, tmp_path)
+    return lambda key: site.Parcel(key, "step", "wf/step", Resources(), {}, str(tmp_path))
 
 
 def broker_on(machine, tmp_path, said=None):

@@ -40,7 +40,7 @@ class There:
             (here / "inputs").mkdir(parents=True)
             (here / "inputs" / "data").symlink_to(self.dataset)
             spec = {"words": ["sh", "-c", program], "outputs": ["out"], "own": own}
-            parcels[f"{key}{number}-1"] = Parcel(f"{key}{number}", "step", "wf/step", Resources(), spec, here)
+            parcels[f"{key}{number}-1"] = Parcel(f"{key}{number}", "step", "wf/step", Resources(), spec, str(here))
         batch = Batch(f"batch{key}", tuple(parcels), time.time())
         taken = self.site.submit([batch], parcels)[batch.id]
         assert isinstance(taken, Taken), taken

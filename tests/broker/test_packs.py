@@ -1,7 +1,6 @@
 """Packs: several leaves in one job, one after the other, each with its own directory, marker and outcome."""
 
 import subprocess
-from pathlib import Path
 
 from dflow_hpc.executors.broker import batches
 from dflow_hpc.executors.broker import questions as q
@@ -23,7 +22,7 @@ def begun(leaves, pack=3, limits=None, records=None):
     machine = Machine("m", limits=limits or Limits())
     for number in range(leaves):
         dispatcher.want(
-            Parcel(f"k{number}", "step", "wf/step", Resources(pack=pack), {}, Path("/nowhere"), machine=machine), 0.0
+            Parcel(f"k{number}", "step", "wf/step", Resources(pack=pack), {}, "/nowhere", machine=machine), 0.0
         )
     submit, *rounds = dispatcher.next(0.0)
     for round_ in rounds:

@@ -1,7 +1,5 @@
 """The retry map: what follows which class, with how much, and that it has an end."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +92,7 @@ def test_a_wrong_rule_is_refused(rules, said):
 
 def test_a_further_attempt_asks_for_more_also_after_a_restart():
     records, machine = [], Machine("m", "slurm", retry=RULES)
-    parcel = site.Parcel("k", "step", "wf/step", ASKED, {}, Path("/nowhere"), machine=machine)
+    parcel = site.Parcel("k", "step", "wf/step", ASKED, {}, "/nowhere", machine=machine)
     waits = Waits(quiet=0.0, longest=0.0)
     dispatcher = Dispatcher(waits, [], records.append, lambda: True, 0.0, max_array=10)
     dispatcher.want(parcel, 0.0)

@@ -132,7 +132,7 @@ class Client:
 
 
 def parcel(key, pack=1):
-    return Parcel(key, "step", "wf/step", Resources(pack=pack), {}, Path("/nowhere"), machine=MACHINE)
+    return Parcel(key, "step", "wf/step", Resources(pack=pack), {}, "/nowhere", machine=MACHINE)
 
 
 def live_through(random, leaves, accounting, mute=False, pack=1):

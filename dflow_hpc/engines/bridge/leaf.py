@@ -31,7 +31,6 @@ from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.engines.local.work import staging
 from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
-from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.errors import DflowError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import key_of
@@ -145,7 +144,7 @@ async def run(
     )
     host = MachineHost(machine, broker, settings, on_record=functools.partial(_take, directory, store))
     root = directory / "work"
-    return await host.run(request, str(root), lambda: leaf_spec(request, root, place), place)
+    return await host.run(request, str(root), place)
 
 
 def _inputs(told: Told, directory: Path, store: dict[str, Any]) -> dict[str, Any]:

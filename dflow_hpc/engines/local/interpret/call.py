@@ -28,11 +28,11 @@ class Call:
     name: str
     """Full name of the node that it makes."""
     holder: Json
-    """The step, task or hook: it names the template."""
+    """The step, task or hook, or what of it names the template."""
     scope: Scope
     """Where that name is looked up."""
     arguments: Json
-    """References in it are replaced already."""
+    """References in it are replaced already; given up once they have become inputs."""
     boundary: Boundary | None = None
     attach: Callable[[Node], None] = no_edge
     """Hangs the node into the tree; called once, right after it was made."""
@@ -56,7 +56,7 @@ class Work:
     """Where the names inside the template are looked up."""
     inputs: Json
     known: Known
-    """What the template's own tags may name."""
+    """What the template's own tags may name; of a leaf without tags and retries, only what all know."""
     body: Json
     """The template with its tags replaced; without its inputs, steps and tasks."""
     has_slot: bool = False

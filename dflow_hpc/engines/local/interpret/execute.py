@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from dflow_hpc.engines.local.interpret import dag, leaves, retry, steps
 from dflow_hpc.engines.local.interpret.cache import Cache
-from dflow_hpc.engines.local.interpret.call import MAX_DEPTH, Call, Work
+from dflow_hpc.engines.local.interpret.call import MAX_DEPTH, Call, Work, no_edge
 from dflow_hpc.engines.local.interpret.errors import DepthExceeded, HandlerError, TemplateError
-from dflow_hpc.engines.local.interpret.inputs import process, render
+from dflow_hpc.engines.local.interpret.inputs import has_tags, process, render
 from dflow_hpc.engines.local.interpret.locks import Locks
 from dflow_hpc.engines.local.interpret.names import Functions, Known
 from dflow_hpc.engines.local.interpret.outputs import export
@@ -77,6 +76,7 @@ class Executor:
         """Variables of the workflow: ``workflow.*``."""
         self.artifacts: dict[str, Json] = {}
         """Artifacts of the workflow: ``workflow.outputs.artifacts.*``."""
+        self._known_everywhere = Known(self.texts, self.artifacts)
         self.arguments: Json = {}
         """``spec.arguments``: exit handlers without arguments of their own get them."""
         self.shutdown: str | None = None
@@ -85,13 +85,14 @@ class Executor:
         """When the workflow must have ended, in seconds since the epoch."""
         self.may_start = asyncio.Event()
         self.may_start.set()
-        self._stoppable: dict[str, tuple[asyncio.Task[Any], bool]] = {}
+        self._stoppable: dict[str, _UntilStopped] = {}
         self.suspended: dict[str, asyncio.Event] = {}
         """Suspended nodes that wait to be resumed."""
         self._sleepers: set[asyncio.Task[Any]] = set()
         self.watchers: dict[str, Callable[[], None]] = {}
         """Called when the phase of the node with this id has changed."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._forget = self._tasks.discard
 
     # Tasks
 
@@ -99,7 +100,7 @@ class Executor:
         """Run a coroutine beside the others; it is cancelled when the interpreter ends."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return task
 
     async def cancel_all(self) -> None:
@@ -127,33 +128,22 @@ class Executor:
         self.shutdown = strategy
         for task in self._sleepers:
             task.cancel()
-        for task, on_exit in list(self._stoppable.values()):
-            if self.is_stopped(on_exit):
-                task.cancel()
+        for waiting in list(self._stoppable.values()):
+            if self.is_stopped(waiting.on_exit):
+                waiting.task.cancel()
 
     def is_stopped(self, on_exit: bool) -> bool:
         """Say whether what belongs to an exit handler, or does not, may run no more."""
         return self.shutdown == "Terminate" or (self.shutdown == "Stop" and not on_exit)
 
-    @contextmanager
-    def until_stopped(self, name: str, on_exit: bool) -> Iterator[None]:
+    def until_stopped(self, name: str, on_exit: bool) -> _UntilStopped:
         """Let ``stop`` cut short what the current task waits for inside; whoever uses it looks at ``is_stopped``.
 
         Args:
             name: Under which it is known while it waits; a node's id.
             on_exit: Whether it belongs to an exit handler.
         """
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  for mypy
-        self._stoppable[name] = (task, on_exit)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self.is_stopped(on_exit):
-                raise
-            task.uncancel()
-        finally:
-            del self._stoppable[name]
+        return _UntilStopped(self, self._stoppable, name, on_exit)
 
     # Nodes
 
@@ -183,6 +173,7 @@ class Executor:
         )
         if node["name"] == call.name:
             call.attach(node)
+            call.attach = no_edge
         return node
 
     def create_first(self, work: Work, phase: str | None = None, **fields: Any) -> Node:
@@ -249,9 +240,12 @@ class Executor:
             inputs, variables = process(template, call.arguments, known, self.resources)
             known = known.over(variables, _artifacts(inputs))
             body = render(template.body, known)
+            call.arguments = {}
         except TemplateError as error:
             self.create(call, "Skipped", "Error", message=str(error))
             raise
+        if template.is_pod and template.json.get("retryStrategy") is None and not has_tags(body):
+            known = self._known_everywhere  # nothing will ask for its own: thousands may wait
         return Work(call, template, scope, inputs, known, body)
 
     def _open(self, work: Work) -> Node | None:
@@ -396,3 +390,25 @@ class Executor:
 
 def _artifacts(inputs: Json) -> dict[str, Json]:
     return {f"inputs.artifacts.{artifact['name']}": artifact for artifact in inputs.get("artifacts") or ()}
+
+
+class _UntilStopped:
+    """What a task waits for until ``Executor.stop`` cuts it short. No generator: thousands of leaves wait in one."""
+
+    __slots__ = ("_executor", "_name", "_stoppable", "on_exit", "task")
+
+    def __init__(self, executor: Executor, stoppable: dict[str, _UntilStopped], name: str, on_exit: bool):
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  for mypy
+        self._executor, self._stoppable, self._name = executor, stoppable, name
+        self.task, self.on_exit = task, on_exit
+
+    def __enter__(self) -> None:
+        self._stoppable[self._name] = self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        del self._stoppable[self._name]
+        if not isinstance(error, asyncio.CancelledError) or not self._executor.is_stopped(self.on_exit):
+            return False
+        self.task.uncancel()
+        return True

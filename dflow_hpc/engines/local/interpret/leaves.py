@@ -85,15 +85,7 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
             "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
         )
     boundary = work.call.boundary
-
-    def on_running() -> None:
-        executor.update(node["id"], phase="Running")
-        for container in containers.values():
-            executor.update(container["id"], phase="Running")
-
-    def on_progress(text: str) -> None:
-        executor.update(node["id"], progress=text)
-
+    reports = _Reports(executor, node, containers)
     limits = [work.deadline, None if work.call.on_exit else executor.deadline]
     return LeafRequest(
         node_id=node["id"],
@@ -104,12 +96,28 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
         workflow_name=executor.name,
         workflow_uid=executor.uid,
         capture_result=boundary is not None and work.call.plain_name in boundary.template.results_used,
-        on_running=on_running,
-        on_progress=on_progress,
+        on_running=reports.running,
+        on_progress=reports.progress,
         deadline=min((limit for limit in limits if limit is not None), default=None),
         timeout=_timeout(body),
         retry_id=executor.tree.id_of(node["name"].rpartition("(")[0]) if _is_attempt(node) else None,
     )
+
+
+class _Reports:
+    """Takes into the tree what is heard of a leaf before it ends."""
+
+    __slots__ = ("_containers", "_executor", "_node")
+
+    def __init__(self, executor: Executor, node: Node, containers: dict[str, Node]):
+        self._executor, self._node, self._containers = executor, node, containers
+
+    def running(self) -> None:
+        for node in (self._node, *self._containers.values()):
+            self._executor.update(node["id"], phase="Running")
+
+    def progress(self, text: str) -> None:
+        self._executor.update(self._node["id"], progress=text)
 
 
 def _is_attempt(node: Node) -> bool:

@@ -79,7 +79,7 @@ class Functions:
         return functions.functions(self._random, self._now)
 
 
-@dataclass
+@dataclass(slots=True)
 class Known:
     """What tags and expressions in one place may name."""
 

@@ -109,7 +109,8 @@ async def _run_group(running: _Running, group: Node, entries: list[Entry]) -> No
     try:
         for entry, step in _members(running, group, entries):
             name = f"{group['name']}.{step['name']}"
-            steps[name] = step
+            if step.get("continueOn"):
+                steps[name] = step
             try:
                 task = _start(running, group, entry, step, name)
             except DepthExceeded:
@@ -238,7 +239,7 @@ def _start(running: _Running, group: Node, entry: Entry, step: Json, name: str) 
 
     call = Call(
         name,
-        step,
+        entry.named_by(step),
         work.scope,
         step.get("arguments") or {},
         boundary=running.boundary,

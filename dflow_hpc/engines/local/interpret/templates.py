@@ -55,6 +55,17 @@ class Entry:
         self.tags = _parse({key: value for key, value in written.items() if key != "withItems"})
         self.item_tags = _parse(self.items) if "{{" in compact(self.items) else None
         self.watched = bool(written.get("hooks") or written.get("onExit"))
+        self._named_by = _naming(written)
+
+    def named_by(self, step: Json) -> Json:
+        """Return what of a step made from this one names its template; the same object for all where it is the same."""
+        found = _naming(step)
+        return self._named_by if found == self._named_by else found
+
+
+def _naming(step: Json) -> Json:
+    keys = ("template", "templateRef") if step.get("inline") is None else ("name", "inline")
+    return {key: step[key] for key in keys if key in step}
 
 
 @dataclass

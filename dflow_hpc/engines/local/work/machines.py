@@ -19,10 +19,12 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from dflow_hpc.compile import PASSWORD
 from dflow_hpc.engines.local.rundir import write_atomic
@@ -33,6 +35,7 @@ from dflow_hpc.engines.local.work.leafrun import OP_ANNOTATION, Leaf
 from dflow_hpc.engines.local.work.leftovers import LEAF_MARK
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.routes import MachineInputs, linked_outputs, pushed_by, puts_of, zips_of
+from dflow_hpc.engines.local.work.spec import leaf_spec
 from dflow_hpc.engines.local.work.views import View, files_of
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import key_of
@@ -166,10 +169,10 @@ class MachineHost:
         self._at_work: set[str] = set()
         """Keys of leaves that have a job now."""
         self._busy = asyncio.Semaphore(_AT_ONCE)
+        self._patterns: WeakValueDictionary[str, Folded] = WeakValueDictionary()
+        """A program of each template."""
 
-    async def run(
-        self, request: LeafRequest, root: str, spec: Callable[[], dict[str, Any]], place: Place
-    ) -> dict[str, Any]:
+    async def run(self, request: LeafRequest, root: str, place: Place) -> dict[str, Any]:
         """Run one leaf to its end and return its record, which is written; see ``LeafHost``.
 
         While it waits, all that is kept of it is the request and its folded parcel.
@@ -177,12 +180,11 @@ class MachineHost:
         Args:
             request: The leaf.
             root: Its directory.
-            spec: Makes its spec, as the zygote gets it.
             place: Where it was placed.
         """
         try:
             async with self._busy:
-                parcel = await asyncio.to_thread(self._pack, request, spec, place)
+                parcel = await asyncio.to_thread(self._pack, request, root, place)
         except staging.StagingError as error:
             now = time.time()
             record = {"phase": "Error", "message": str(error), "failure": error.failure, "started": now}
@@ -202,6 +204,7 @@ class MachineHost:
             record = record if late.started else {**record, "message": "timeout"}
         else:
             async with self._busy:
+                spec = leaf_spec(request, root, place)
                 record = await asyncio.to_thread(self._record, parcel, spec, notices, ended)
         started = record.pop("started", None) or ended.job.started or late.started
         record = {"started": started, "finished": time.time(), "notices": notices, **record}
@@ -234,10 +237,9 @@ class MachineHost:
 
     # Going there
 
-    def _pack(self, request: LeafRequest, make: Callable[[], dict[str, Any]], place: Place) -> Parcel:
-        spec = make()
+    def _pack(self, request: LeafRequest, root: str, place: Place) -> Parcel:
+        spec = leaf_spec(request, root, place)
         leaf = Leaf(spec, self._settings)
-        root = leaf.root
         leafrun.make_directory(root)
         staging.write_file(f"{root}/name", spec["name"].encode())
         staging.write_file(f"{root}/type", b"Pod")
@@ -250,14 +252,21 @@ class MachineHost:
             program["puts"] = puts_of(leaf, self._real(leaf))
         return Parcel(
             key=_key(request),
-            name=re.sub(r"[^A-Za-z0-9_-]", "-", spec["name"])[:40],
-            comment=f"{request.workflow_name}/{spec['name']}",
+            # Once for all members of a loop.
+            name=sys.intern(re.sub(r"[^A-Za-z0-9_-]", "-", spec["name"])[:40]),
+            comment=sys.intern(f"{request.workflow_name}/{spec['name']}"),
             resources=place.resources,
-            spec=Folded(program),
-            root=Path(root),
+            spec=self._folded(program, leaf.template.get("name") or ""),
+            directory=root,
             code=self._code if is_op else None,
             machine=self._machine,
         )
+
+    def _folded(self, program: dict[str, Any], template: str) -> Folded:
+        """Keep of a program only in what it differs from another one of its template that waits."""
+        folded = Folded(program, self._patterns.get(template))
+        self._patterns.setdefault(template, folded)
+        return folded
 
     def _pack_op(self, leaf: Leaf, request: LeafRequest) -> dict[str, Any]:
         record = json.loads(annotations_of(leaf.template)[OP_ANNOTATION])
@@ -370,10 +379,8 @@ class MachineHost:
 
     # Coming back
 
-    def _record(
-        self, parcel: Parcel, make: Callable[[], dict[str, Any]], notices: list[str], ended: Ended
-    ) -> dict[str, Any]:
-        leaf = Leaf(make(), self._settings)
+    def _record(self, parcel: Parcel, spec: dict[str, Any], notices: list[str], ended: Ended) -> dict[str, Any]:
+        leaf = Leaf(spec, self._settings)
         found = containers.ends(leaf.root, leaf.template)
         if ended.job.failure is not None or ended.marker is None:
             return {**self._failure(ended), "containers": found}

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from dflow_hpc.engines.local.work import leafrun, placement
 from dflow_hpc.executors.leaf import LeafRequest
 
 
-def leaf_spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[str, Any]:
+def leaf_spec(request: LeafRequest, root: str, place: placement.Place) -> dict[str, Any]:
     """Return what the process (or the host of a machine) that runs a leaf is told."""
     template = request.template
     if leafrun.OP_ANNOTATION in ((template.get("metadata") or {}).get("annotations") or {}):
@@ -25,7 +24,7 @@ def leaf_spec(request: LeafRequest, root: Path, place: placement.Place) -> dict[
     return {
         "id": request.node_id,
         "name": _short_name(request.node_name),
-        "root": str(root),
+        "root": root,
         "template": json.dumps(template),
         "inputs": request.inputs,
         "pod": request.pod_name,

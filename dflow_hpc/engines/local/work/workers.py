@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import functools
 import json
 import os
 import re
@@ -23,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,22 +252,27 @@ class LocalLeafHost:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    async def run(self, request: LeafRequest) -> Outcome:
+    def run(self, request: LeafRequest) -> Coroutine[Any, Any, Outcome]:
         """Run one leaf to its end; see ``LeafHost``. One that has a record is not run again.
 
         Raises:
             ConfigError: It asks for a machine that is unknown or that this version cannot use.
         """
-        root = self.leaf_dir_for(request)
-        recorded = read_record(root)
         place = self._placements.of(request.template)
-        if recorded is not None:
-            if place.machine is not None:
-                self._machine(place.machine).delivered(request)
+        root = self.leaf_dir_for(request)
+        if place.machine is None:
+            return self._run_here(request, root, place)
+        return self._run_there(request, str(root), self._machine(place.machine), place)
+
+    async def _run_there(self, request: LeafRequest, root: str, host: MachineHost, place: placement.Place) -> Outcome:
+        if (recorded := read_record(Path(root))) is not None:
+            host.delivered(request)
             return recorded
-        if place.machine is not None:
-            spec = functools.partial(leaf_spec, request, root, place)
-            return as_outcome(await self._machine(place.machine).run(request, str(root), spec, place))
+        return as_outcome(await host.run(request, root, place))
+
+    async def _run_here(self, request: LeafRequest, root: Path, place: placement.Place) -> Outcome:
+        if (recorded := read_record(root)) is not None:
+            return recorded
         if (failed := await brought.bring(request, self._settings["store"])) is not None:
             return failed
         line = _spec_line(request, root, place)
@@ -429,7 +433,7 @@ async def _until_done(done: asyncio.Future[int | None]) -> None:
 
 def _spec_line(request: LeafRequest, root: Path, place: placement.Place) -> bytes:
     head = json.dumps(["run", request.node_id, str(root), place.slots])
-    return f"{head}\t{json.dumps(leaf_spec(request, root, place))}\n".encode()
+    return f"{head}\t{json.dumps(leaf_spec(request, str(root), place))}\n".encode()
 
 
 def _key(request: LeafRequest) -> str:
