@@ -63,6 +63,9 @@ from dflow_hpc.executors.urls import UrlRoute, Want
 _T = TypeVar("_T")
 _MARKER = "exit.json"
 _UNSENT = "unsent"
+_PROGRESS = (
+    r"""while read -r d; do [ ! -s "$d/progress" ] || printf '%s\t%s\n' "$d" "$(tail -n 1 "$d/progress")"; done"""
+)
 _INSIDE = 3600.0
 """Seconds without a byte that a command in a job may take."""
 
@@ -412,6 +415,13 @@ class RemoteSite:
         if len(jobs) == batch.jobs:
             return [taken]
         return [self._scheduler.member(taken, job) for job in jobs]
+
+    def progress(self, tokens: Sequence[str]) -> dict[str, str]:
+        """Return the last line of what jobs report of their progress, by token; of those that report."""
+        places = {self._scripts.leaf_directory(token): token for token in tokens}
+        answer = self.transport.run(_PROGRESS, "".join(f"{place}\n" for place in places).encode())
+        lines = (line.partition("\t") for line in _text(answer.out).splitlines())
+        return {places[place]: text.strip() for place, _, text in lines if place in places}
 
     def run_inside(
         self, token: str, batch: Batch, taken: str, index: int, words: Sequence[str], stdin: bytes = b""

@@ -42,6 +42,7 @@ from dflow_hpc.virtual_node.argo_pod import ArgoPod, is_argos
 from dflow_hpc.virtual_node.leaves import PodLeaf
 from dflow_hpc.virtual_node.node import Capacity
 from dflow_hpc.virtual_node.orphans import GRACE, Orphans
+from dflow_hpc.virtual_node.progress import Reporter
 from dflow_hpc.virtual_node.reports import Reports
 from dflow_hpc.virtual_node.sources import Refused
 
@@ -64,6 +65,8 @@ class _Pod:
     told: str = ""
     """The reason for waiting that its status has."""
     started: bool = False
+    reporter: Reporter | None = None
+    """Of a leaf of Argo's."""
 
 
 class Pods:
@@ -155,6 +158,14 @@ class Pods:
             if word and (text := _waiting(job, word)) != known.told:
                 known.told = text
                 self.reports.tell(known.object, status.pending(known.object, "Queued", text))
+
+    def running(self) -> dict[str, Reporter]:
+        """Return Argo's leaves that run now, by the tokens of their jobs."""
+        found = {}
+        for known in self._pods.values():
+            if known.reporter is not None and known.at_work and (place := self._broker.place(known.key)) is not None:
+                found[place[0]] = known.reporter
+        return found
 
     async def sweep(self, now: float) -> None:
         """End what the API has shown no pod for since the grace, if a list that is read now agrees.
@@ -251,6 +262,8 @@ class Pods:
             self._say(f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}: {error}")
             self.reports.tell(pod, status.refused("NotRead", str(error)), last=True)
         else:
+            if leaf.argo is not None:
+                self._pods[pod["metadata"]["uid"]].reporter = Reporter(pod["metadata"]["namespace"], leaf.argo)
             record = await self._leaf(pod, leaf)
             if leaf.argo is not None:
                 log, store = self._room / pod["metadata"]["uid"] / "log.txt", partial(_store, leaf.storage)
@@ -328,6 +341,10 @@ class Pods:
                 except Conflict:
                     cluster.patch(TASK_RESULTS, leaf.node_id, result)
 
+        reporter = self._pods[pod["metadata"]["uid"]].reporter
+        assert reporter is not None  # noqa: S101  a leaf of Argo's has one
+        async with reporter.turn:
+            reporter.ended = True
         try:
             await self.reports.persist(leave, record.get("outputs") or {})
         except KubeError as error:  # too large, for instance: without its outputs it has not succeeded

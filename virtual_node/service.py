@@ -34,6 +34,7 @@ from dflow_hpc.virtual_node.kubelet_api import KubeletApi
 from dflow_hpc.virtual_node.node import Capacity
 from dflow_hpc.virtual_node.pods import Pods
 from dflow_hpc.virtual_node.presence import Presence
+from dflow_hpc.virtual_node.progress import Progress
 from dflow_hpc.virtual_node.serving import Serving, Signing, own
 
 
@@ -137,6 +138,7 @@ class _Service:
         pods = Pods(self._name, self._machine, offered, broker, room, self._namespace, self._say, fail=fail)
         room.mkdir(exist_ok=True)
         inside = Inside(loop, pods, broker, site)
+        progress = Progress(site, pods.reports, self._namespace)
         api, signing = await asyncio.to_thread(self._serve, inside)
         presence = Presence(
             self._name,
@@ -156,6 +158,7 @@ class _Service:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), _LOOK)
                 pods.tell_queue()
+                await progress.look(pods.running())
                 with contextlib.suppress(KubeError):  # another look comes
                     await pods.sweep(loop.time())
         finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -85,15 +86,25 @@ def node(kube_rig, slurm_rig, tmp_path):
         "KUBECONFIG": kube_rig.kubeconfig,
         "DFLOW_NAMESPACE": kube_rig.namespace,
     }
-    keys = Path(kube_rig.kubeconfig).parent / "pki"  # of the rig's authority, for 127.0.0.1
+    keys = Path(kube_rig.kubeconfig).parent / "pki"  # of the rig's authority, for the rig's address
+    address = urlsplit(kube_rig.server).hostname
     started = []
 
-    def start():
+    def start(**variables):
         with (tmp_path / "node.log").open("a") as log:
             words = [sys.executable, "-m", "dflow_hpc.cli.main", "node", "run", "--machine", "cpu"]
-            words += ["--state", tmp_path / "state", "--port", "0", "--tls-cert", keys / "kubelet.crt"]
+            words += [
+                "--state",
+                tmp_path / "state",
+                "--address",
+                address,
+                "--port",
+                "0",
+                "--tls-cert",
+                keys / "kubelet.crt",
+            ]
             words += ["--tls-key", keys / "kubelet.key"]
-            process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(words, env={**environment, **variables}, stdout=log, stderr=log)
         started.append(process)
         kube_rig.kubectl("wait", f"node/{NODE}", "--for=create", "--timeout=60s", timeout=90)
         kube_rig.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=60s", timeout=90)

@@ -277,7 +277,7 @@ class MachineHost:
         given = variables(leaf, {"name": "main", "env": leaf.template.get("env")})
         program: dict[str, Any] = {
             "record": record,
-            "env": {**self._environment(leaf), **given},
+            "env": {**self._environment(leaf), **_progress(leaf), **given},
             "result": leaf.spec["result"],
             "outputs": ["outputs"],
             **inputs.program(),
@@ -342,6 +342,8 @@ class MachineHost:
             return [view.translate(expand(str(word), environment), container, log) for word in given]
 
         env = {name: view.translate(value, container, log) for name, value in environment.items()}
+        if "ARGO_NODE_ID" in env and not self._contained:  # the leaf's directory is in no image
+            env |= _progress(leaf)
         directory = container.get("workingDir")
         if self._contained:
             found = self._refuse_claims(view.mounts(container, log, inputs.arriving))
@@ -431,6 +433,11 @@ class MachineHost:
             FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
         }.get(failure, ("Error", f"{where}: {job.reason or job.word or failure.value}"))
         return {"phase": phase, "message": message, "failure": failure.value}
+
+
+def _progress(leaf: Leaf) -> dict[str, str]:
+    """Return the variable with the file in which a leaf reports; ``RemoteSite.progress`` reads it there."""
+    return {"ARGO_PROGRESS_FILE": f"{leaf.root}/progress"}
 
 
 def _key(request: LeafRequest) -> str:
