@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from dflow_hpc.engines.argo.lower import NODE_LABEL, NODE_TAINT
+
 GPU = "nvidia.com/gpu"
 """The extended resource that stands for the scheduler's GPUs."""
 LEASE_SECONDS = 40
@@ -47,10 +49,10 @@ def node_object(name: str, machine: str, capacity: Capacity, address: str, port:
                 "kubernetes.io/os": "linux",
                 "type": "virtual-kubelet",
                 "virtual-kubelet.io/provider": "dflow-hpc",
-                "dflow-hpc/machine": machine,
+                NODE_LABEL: machine,
             },
         },
-        "spec": {"taints": [{"key": "virtual-kubelet.io/provider", "value": "dflow-hpc", "effect": "NoSchedule"}]},
+        "spec": {"taints": [{"key": NODE_TAINT, "value": "dflow-hpc", "effect": "NoSchedule"}]},
         "status": node_status(capacity, address, port, ready=True, reason="MachineReachable", message=""),
     }
 

@@ -10,6 +10,7 @@ from dflow_hpc.engines.bridge.leaf import Told
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.op import bootstrap
+from dflow_hpc.virtual_node.node import Capacity, node_object
 
 FAR = Machine("far", "slurm", host="h")
 LEAF = {
@@ -84,11 +85,21 @@ def test_what_cannot_run_on_a_machine_is_refused(changes, says):
         lower(_manifest(**changes), {"far": FAR})
 
 
-def test_a_machine_without_a_profile_and_one_behind_a_virtual_node_are_refused():
+def test_a_machine_without_a_profile_is_refused():
     with pytest.raises(EngineError, match="no profile"):
         lower(_manifest(), {})
-    with pytest.raises(EngineError, match="via = 'node'"):
-        lower(_manifest(), {"far": Machine("far", "slurm", host="h", via="node")})
+
+
+def test_a_leaf_for_a_virtual_node_is_a_pod_that_only_this_one_takes():
+    machines = {"far": Machine("far", "slurm", host="h", via="node")}
+    manifest = _manifest(nodeSelector={"zone": "a"}, tolerations=[{"key": "k"}])
+    made, _ = lower(manifest, machines)["spec"]["templates"]
+    assert made["nodeSelector"] == {"zone": "a", "dflow-hpc/machine": "far"}
+    assert made["tolerations"] == [{"key": "k"}, {"key": "virtual-kubelet.io/provider", "operator": "Exists"}]
+    assert {**made, "nodeSelector": 0, "tolerations": 0} == {**LEAF, "nodeSelector": 0, "tolerations": 0}
+    node = node_object("n", "far", Capacity(1, 1), "10.0.0.1", 10260)
+    assert node["metadata"]["labels"]["dflow-hpc/machine"] == made["nodeSelector"]["dflow-hpc/machine"]
+    assert bridges(manifest, machines) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""From a manifest to what Argo can run: the run's name and labels, and its placements as bridge pods.
+"""From a manifest to what Argo can run: the run's name and labels, and its placements as pods.
 
-A leaf that is placed on a machine becomes a thin pod which hands it over (``engines/bridge/template.py``). One whose
-machine is *this host* stays an ordinary pod: there is nothing else that it could mean in a cluster.
+A leaf that is placed on a machine becomes a thin pod which hands it over (``engines/bridge/template.py``), or, where
+the profile says ``via = "node"``, a pod that only the machine's virtual node takes; that finds what the leaf asks for
+in the template's annotations. One whose machine is *this host* stays an ordinary pod: there is nothing else that it
+could mean in a cluster.
 
 Pure: nothing is asked or made here (``publish.py``, ``engine.py``).
 """
@@ -20,6 +22,9 @@ from dflow_hpc.manifest.placing import wish_of, wishes
 
 MANAGED = {"app.kubernetes.io/managed-by": "dflow-hpc"}
 """Labels of everything that the engine makes."""
+NODE_LABEL = "dflow-hpc/machine"
+"""Label of a virtual node: the profile behind it."""
+NODE_TAINT = "virtual-kubelet.io/provider"
 _LONGEST = 63 - 11
 """Of a name, which is the value of a label of each pod (63 characters), what is left before a dash and the random."""
 
@@ -58,7 +63,7 @@ def lower(
 def bridges(manifest: Mapping[str, Any], machines: Mapping[str, Machine]) -> list[str]:
     """Return the machines for which a manifest needs bridge pods, by name."""
     wished = {name for _, name, _ in wishes(manifest)}
-    return sorted(name for name in wished if not machines[name].is_here)
+    return sorted(name for name in wished if not machines[name].is_here and machines[name].via != "node")
 
 
 def _placed(
@@ -73,8 +78,14 @@ def _placed(
             f"Add a table [machine.{name}]."
         )
     if machines[name].via == "node":
-        raise EngineError(
-            f"the template {template['name']!r} is placed on machine {name!r}, whose profile says via = 'node'; this "
-            "version reaches machines from Argo by bridge pods only. Leave `via` out."
-        )
+        return _on_node(template, name)
     return bridged(template, name, image, secret_name(name, gateway=name in gateways))
+
+
+def _on_node(template: dict[str, Any], machine: str) -> dict[str, Any]:
+    """Return a leaf's template whose pod a machine's virtual node takes, and no other."""
+    return {
+        **template,
+        "nodeSelector": {**(template.get("nodeSelector") or {}), NODE_LABEL: machine},
+        "tolerations": [*(template.get("tolerations") or []), {"key": NODE_TAINT, "operator": "Exists"}],
+    }
