@@ -122,7 +122,7 @@ class Cluster:
                     raise
                 items, more = [], None  # the list is older than what the server keeps: from its start
                 continue
-            items += page["items"]
+            items += page["items"] or []  # null, where only metadata are asked for
             more = page["metadata"].get("continue")
             if not more:
                 return items, page["metadata"]["resourceVersion"]

@@ -76,7 +76,7 @@ def test_a_busy_server_and_a_cut_link_are_tried_again(api, cluster):
 
 
 def test_metadata_alone_can_be_asked_for(api, cluster):
-    api.answers = [(200, {"metadata": {"name": "x"}}), (200, {"metadata": {"resourceVersion": "1"}, "items": []})]
+    api.answers = [(200, {"metadata": {"name": "x"}}), (200, {"metadata": {"resourceVersion": "1"}, "items": None})]
     cluster.get(WORKFLOWS, "x", brief=True)
     assert cluster.list(WORKFLOWS, brief=True) == []
     kinds = ["PartialObjectMetadata", "PartialObjectMetadataList"]
