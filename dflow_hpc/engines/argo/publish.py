@@ -71,9 +71,9 @@ def gateways(machines: Sequence[str], cluster: Cluster) -> set[str]:
     """
     found = set()
     for machine in machines:
-        if _exists(cluster, secret_name(machine, gateway=True)):
+        if _data(cluster, secret_name(machine, gateway=True)):  # an empty one waits for its gateway
             found.add(machine)
-        elif not _exists(cluster, secret_name(machine)):
+        elif not _data(cluster, secret_name(machine)):
             raise EngineError(
                 f"steps were to run on machine {machine!r} from Argo; the namespace {cluster.namespace!r} has no "
                 f"Secret {secret_name(machine)!r}, with which a pod logs in there. "
@@ -82,12 +82,12 @@ def gateways(machines: Sequence[str], cluster: Cluster) -> set[str]:
     return found
 
 
-def _exists(cluster: Cluster, name: str) -> bool:
+def _data(cluster: Cluster, name: str) -> dict[str, str]:
     try:
-        cluster.get(SECRETS, name)
+        data: dict[str, str] = cluster.get(SECRETS, name).get("data") or {}
     except NotFound:
-        return False
-    return True
+        return {}
+    return data
 
 
 def own(kind: Kind, names: list[str], cluster: Cluster, workflow: dict[str, Any]) -> None:

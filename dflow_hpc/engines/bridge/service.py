@@ -79,11 +79,12 @@ def main(
 def tell(cluster: Cluster, name: str, address: str) -> str:
     """Leave address and token for bridge pods; return the token, which is made once."""
     title = secret_name(name, gateway=True)
+    token = secrets.token_urlsafe(32)
     try:
-        token = b64decode(cluster.get(SECRETS, title)["data"][TOKEN]).decode()
-        cluster.patch(SECRETS, title, {"stringData": {ADDRESS: address}})
+        if known := (cluster.get(SECRETS, title).get("data") or {}).get(TOKEN):  # docs/deploy makes it empty
+            token = b64decode(known).decode()
+        cluster.patch(SECRETS, title, {"stringData": {ADDRESS: address, TOKEN: token}})
     except NotFound:
-        token = secrets.token_urlsafe(32)
         content = {"metadata": {"name": title, "labels": MANAGED}, "type": "Opaque"}
         cluster.create(SECRETS, {**content, "stringData": {ADDRESS: address, TOKEN: token}})
     return token
