@@ -16,12 +16,14 @@ owns it: only that one's ``done`` counts.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import fcntl
 import hmac
 import json
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -227,6 +229,11 @@ class _Server(ThreadingHTTPServer):
         self.gateway = gateway
         self.token = token
         self._loop = loop
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what broke an answer, unless a pod went, or we do: it is asked for again."""
+        if not isinstance(sys.exception(), OSError | concurrent.futures.CancelledError):
+            super().handle_error(request, client_address)
 
     def ask(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Have something done in the gateway's loop."""
