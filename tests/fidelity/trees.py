@@ -44,11 +44,17 @@ def _node_differences(
         if left != right:
             yield f"{a['name']} {key}: {json.dumps(left)} / {json.dumps(right)}"
     left, right = _names(a.get("children"), theirs), _names(b.get("children"), ours)
-    boundary = theirs.get(a.get("boundaryID") or "", a)
-    if a["type"] in ("DAG", "TaskGroup") or boundary["type"] == "DAG":
+    if a["type"] == "TaskGroup" or _in_dag(a, theirs):
         left, right = sorted(left), sorted(right)
     if left != right:
         yield f"{a['name']} children: {left} / {right}"
+
+
+def _in_dag(node: dict[str, Any] | None, nodes: dict[str, Any]) -> bool:
+    """Say whether a node is a DAG or below one: what ends a task of one has the tasks that follow as its children."""
+    while node is not None and node["type"] != "DAG":
+        node = nodes.get(node.get("boundaryID") or "")
+    return node is not None
 
 
 def _plain(entries: dict[str, Any] | None) -> dict[str, Any]:
