@@ -163,6 +163,7 @@ def _of_argo(leaf: ArgoPod, containers: list[Object]) -> Object:
         raise Refused(
             f"its template runs {found}; this node runs script, container and containerSet. Place it on another node"
         )
+    template["outputs"] = _clean(template.get("outputs") or {})
     own = {each["name"]: each for each in containers}
     if kind == "containerSet":
         group = template[kind]
@@ -173,6 +174,15 @@ def _of_argo(leaf: ArgoPod, containers: list[Object]) -> Object:
         given = {"env": main["env"], "volumeMounts": main["volumeMounts"]}
         template[kind] = {**template[kind], **(main if kind == "container" else given)}
     return {**template, "sidecars": list(own.values())}
+
+
+def _clean(outputs: Object) -> Object:
+    """Return outputs with the paths of artifacts as Argo's ``wait`` tells them: ``/tmp/`` is ``/tmp``."""
+    cleaned = [
+        {**artifact, "path": posixpath.normpath(artifact["path"])} if artifact.get("path") else artifact
+        for artifact in outputs.get("artifacts") or []
+    ]
+    return {**outputs, "artifacts": cleaned} if cleaned else outputs
 
 
 def _storage(leaf: ArgoPod, sources: Sources) -> Object | None:

@@ -218,6 +218,12 @@ def test_a_pod_of_argo_has_its_own_init_containers_sidecars_and_container_sets()
     assert [(each.name, each.tries, each.needs) for each in found[1:]] == [("a", 2, ()), ("b", 2, ("a",))]
 
 
+def test_paths_of_artifacts_are_told_as_argo_tells_them():
+    outputs = {"artifacts": [{"name": "a", "path": "/tmp//x/"}], "parameters": [{"name": "p"}]}
+    found = argo({"name": "t", "container": {}, "outputs": outputs}, "main")["outputs"]
+    assert found == {"artifacts": [{"name": "a", "path": "/tmp/x"}], "parameters": [{"name": "p"}]}
+
+
 def test_resources_are_limits_or_requests_then_the_annotation():
     asked = {"requests": {"cpu": "1500m", "memory": "100Mi"}, "limits": {"memory": "0.2Gi", "nvidia.com/gpu": "1"}}
     annotations = {"dflow-hpc/resources": '{"queue": "long", "cpus": 3}'}
