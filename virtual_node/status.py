@@ -93,12 +93,14 @@ def final(pod: Object, record: Record) -> Object:
     def state(name: str) -> Object:
         return _last(ends[name], record) if name in ends else states.get(name, other)
 
+    inits = _containers(pod, "initContainers", state, ends)
+    began = started if all(each["ready"] for each in inits) else None
     return {
         **found,
         "startTime": time_text(started),
-        "conditions": _conditions(pod, "PodCompleted" if found["phase"] == "Succeeded" else "PodFailed", started),
+        "conditions": _conditions(pod, "PodCompleted" if found["phase"] == "Succeeded" else "PodFailed", began),
         "containerStatuses": _containers(pod, "containers", state, ends),
-        "initContainerStatuses": _containers(pod, "initContainers", state, ends),
+        "initContainerStatuses": inits,
     }
 
 
@@ -146,7 +148,7 @@ def _conditions(pod: Object, why: str, started: float | None = None) -> list[Obj
     Args:
         pod: The pod.
         why: Why it is not ready; nothing: it is.
-        started: Since when its job runs; None: it waits.
+        started: Since when its containers run; None: they never did.
     """
     known = {each["type"]: each for each in (pod.get("status") or {}).get("conditions") or []}
     ready: Object = {"status": "False", "reason": why} if why else {"status": "True"}

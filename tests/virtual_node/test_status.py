@@ -85,10 +85,11 @@ def test_each_container_of_a_plain_pod_says_how_it_ended_and_how_often_it_was_st
 
 
 def test_what_did_not_begin_waits_and_what_was_cut_off_is_lost():
-    _, each = plain(
+    found, each = plain(
         {"phase": "Failed", "message": "", "failure": "APP"}, fetch=end((1, 2, 5), kind="init"), a=end(), b=end()
     )
     assert each["a"]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert {"type": "Initialized", "status": "False"} in found["conditions"]
     record = {"phase": "Error", "message": "job 1: NODE_FAIL", "failure": "INFRA"}
     found, each = plain(record, fetch=end((1, 2, 0), kind="init"), a=end(began=3), b=end((3, 4, 0)))
     assert (found["phase"], found["reason"], found["message"]) == ("Failed", "Infra", "job 1: NODE_FAIL")
