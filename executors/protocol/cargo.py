@@ -68,6 +68,7 @@ class Cargo:
             apart: Says of a regular file, by its path relative to ``source``, its path here and what ``stat`` says of
                 it, whether it goes another way.
         """
+        self._directories.clear()  # a thousand leaves have ten thousand; one that comes again does no harm
         top = os.path.realpath(source)
         self._entry(name, top, top, "", (skip, apart), ())
 
@@ -105,11 +106,12 @@ class Cargo:
         elif stat.S_ISREG(found.st_mode):
             if not apart(below, path, found):
                 info.mode = found.st_mode & 0o777
-                self._file(info, path, (found.st_dev, found.st_ino))
+                self._file(info, path, found)
         else:
             raise StorageError(f"{path} was to be sent to a machine; it is neither a file, a directory nor a link.")
 
-    def _file(self, info: tarfile.TarInfo, path: str, identity: tuple[int, int]) -> None:
+    def _file(self, info: tarfile.TarInfo, path: str, found: os.stat_result) -> None:
+        identity = (found.st_dev, found.st_ino)
         if identity in self._seen:
             info.type, info.linkname = tarfile.LNKTYPE, self._seen[identity]
             self._add(info)
@@ -117,7 +119,8 @@ class Cargo:
         with open(path, "rb") as file:
             info.size = os.fstat(file.fileno()).st_size
             self._add(info, file)
-        self._seen[identity] = info.name
+        if found.st_nlink > 1:
+            self._seen[identity] = info.name
 
     def _add(self, info: tarfile.TarInfo, content: object = None) -> None:
         if (parent := posixpath.dirname(info.name)) and parent not in self._directories:
