@@ -1,4 +1,4 @@
-"""A run of about fifty leaves on two real Slurm clusters, and what must hold of it whatever happened meanwhile.
+"""A run of eighty leaves on two real Slurm clusters and an S3, and what must hold of it whatever happened meanwhile.
 
 Each leaf appends lines to its cluster's ledger, on the file system that all hosts of the cluster share (O_APPEND, so
 their order is that of the events): ``start``, ``tick``..., ``end``, each with its token, its job, host and pid.
@@ -31,10 +31,14 @@ from dflow_hpc.executors.profiles import placing
 from dflow_hpc.executors.profiles.machine import Machines
 from dflow_hpc.executors.protocol import Scripts
 from dflow_hpc.executors.transport import open_transport
+from dflow_hpc.storage.local import LocalStore
 
 CLIENT = Path(__file__).with_name("far_client.py")
-CLUSTER_OF = {"cpu": "cpu", "gpu": "gpu", "tight": "cpu", "again": "cpu"}
-"""The profiles: ``tight`` has its root on a small file system, jobs of ``again`` may be requeued."""
+CLUSTER_OF = {"cpu": "cpu", "gpu": "gpu", "tight": "cpu", "again": "cpu", "packed": "cpu", "stored": "gpu"}
+"""The profiles: ``tight`` has its root on a small file system, jobs of ``again`` may be requeued, leaves of ``packed``
+share jobs, data of ``stored`` go by signed addresses."""
+ROUTES = {"stored": 'staging = "s3"'}
+ASKED = {"again": 'extra = ["--requeue"]', "packed": "pack = 3"}
 QUICK = """\
 quiet = 0.1
 longest = 0.5
@@ -54,11 +58,12 @@ scheduler = "slurm"
 host = "{cluster}"
 ssh_config = "{ssh_config}"
 root = "{root}"
+{route}
 [machine.{name}.resources]
 queue = "{cluster}"
 memory = "100MB"
 time = "5m"
-extra = {extra}
+{asked}
 [machine.{name}.waits]
 {waits}
 """
@@ -87,7 +92,8 @@ def profiles(clusters, waits=QUICK):
             cluster=cluster,
             ssh_config=there.ssh_config,
             root=root_of(name, there),
-            extra='["--requeue"]' if name == "again" else "[]",
+            route=ROUTES.get(name, ""),
+            asked=ASKED.get(name, ""),
             waits=waits,
         )
     return text
@@ -134,7 +140,7 @@ def shell_templates(clusters, ticks):
     number, m = {"parameters": [{"name": "n"}]}, {"parameters": [parameter("m")]}
     templates = [make("add", name, "echo $(( {{inputs.parameters.n}} + 1 )) >/tmp/m", inputs=number, outputs=m)
                  for name in placed_on(clusters)]  # fmt: skip
-    for name in clusters:
+    for name in (name for name in placed_on(clusters) if name in clusters or name == "stored"):
         templates += [
             make("flaky", name, "[ {{retries}} -ge 1 ] || { line end; exit 1; }\necho {{inputs.parameters.n}} >/tmp/m",
                  inputs=number, outputs=m, retryStrategy={"limit": "2"}),
@@ -197,6 +203,15 @@ def workflow(clusters, *, chain=8, width=8, ticks=4):
                 task(f"tight{i}", "add-tight", "7", [f"tight{i - 1}"] if i else []),
                 task(f"again{i}", "add-again", "7", after),
             ]
+    tasks += [
+        task("packs0", "add-packed", "{{item}}", ["c0"], 7),
+        task("packs1", "add-packed", "{{item}}", ["c2"], 5),
+        task("makes", "make-stored", "3", ["c0"]),
+        task("bigs", "big-stored", "7", ["c1"]),
+        fed("pulls", "take-stored", "makes"),
+        fed("brings", "take-cpu", "makes"),
+        fed("lifts", "take-stored", "make0"),
+    ]
     templates = [{"name": "main", "dag": {"tasks": tasks}}, *shell_templates(clusters, ticks), *ops.values()]
     manifest = {"metadata": {"name": "far"}, "spec": {"entrypoint": "main", "templates": templates}}
     return Compiled(manifest, compiled.bundle)
@@ -244,7 +259,7 @@ class Run:
                 [sys.executable, str(CLIENT), str(self.run.path), str(self.base)],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "XDG_STATE_HOME": str(self.base / "state")},
+                env={**os.environ, "XDG_STATE_HOME": str(self.base / "state"), "DFLOW_S3_PREFIX": f"{self.base.name}/"},
                 start_new_session=True,
             )
         return True
@@ -255,7 +270,7 @@ class Run:
 
     @property
     def ended(self):
-        return RunState(self.run.name, Reader(self.run.journal).read()).ended
+        return RunState(self.run.name, Reader(self.run.journal).each()).ended
 
     def finish(self, seconds):
         """Let it come to its end undisturbed; it is a problem if it does not."""
@@ -275,7 +290,7 @@ class Run:
         """Look at all that must hold; return what is wrong."""
         found = [*self.problems, *overlaps(self.lines()), *self._attempts(), *self._submissions(), *self._queue()]
         if expected is not None:
-            found += differences(expected, result(self.run))
+            found += differences(expected, self.outcome())
         return found
 
     def lines(self):
@@ -285,7 +300,7 @@ class Run:
 
     def journals(self):
         """Return what the journal of each machine's account says, by its name."""
-        return {file.stem: fold(Reader(file).read()) for file in (self.run.path / ".machines").glob("*.jsonl")}
+        return {file.stem: fold(Reader(file).each()) for file in (self.run.path / ".machines").glob("*.jsonl")}
 
     def _attempts(self):
         """Each leaf was accepted as often as the tree has nodes of it; each further attempt has an excuse."""
@@ -304,7 +319,7 @@ class Run:
                     elif job.failure.value not in self.excused:
                         why = job.reason or job.word
                         yield f"{name}: {job.token} (job {job.id}) ended as {job.failure.value}: {why}"
-        nodes = RunState(self.run.name, Reader(self.run.journal).read()).tree.status()["nodes"].values()
+        nodes = RunState(self.run.name, Reader(self.run.journal).each()).tree.status()["nodes"].values()
         pods = sum(node["type"] == "Pod" for node in nodes)
         if accepted != pods:
             yield f"{accepted} outcomes were accepted for {pods} leaves"
@@ -334,7 +349,11 @@ class Run:
                 time.sleep(1)
 
     def outcome(self):
-        """Return what must be as in every other run."""
+        """Return what must be as in every other run; what lies in the object storage is brought first."""
+        store = LocalStore(self.run.path.parent, config["debug_artifact_dir"])
+        for node in RunState(self.run.name, Reader(self.run.journal).each()).tree.nodes.values():
+            for artifact in (node.get("outputs") or {}).get("artifacts") or ():
+                store.bring(artifact["s3"]["key"])
         return result(self.run)
 
 

@@ -7,10 +7,11 @@ at a named point (``executors/faults.py``); a script that died at one of its lin
 on a disk that was gone for a while. Several come in one run, one after the other. ``far.py`` says what must hold; a
 seed gives the same choices again (when they meet the run is the clusters' affair).
 
-It needs the Slurm rig (root, Debian 12): about 40 minutes for 200 points on two cores.
+It needs the rigs of Slurm and S3 (root, Debian 12): about 40 minutes for 200 points on two cores.
 """
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -24,7 +25,10 @@ from far import Run
 from line_kills import SCRIPTS, Tickets
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from rig import s3
 from rig.fixtures import slurm_clusters
+
+from dflow_hpc.config import s3_config
 
 ASKED = [
     f"broker.{kind}.{when}" for kind in ("learn", "submit", "lookup", "round", "fetch") for when in ("before", "after")
@@ -306,7 +310,9 @@ def main():
     kinds = [kind for kind in KINDS if options.only in kind]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with tempfile.TemporaryDirectory() as temporary, slurm_clusters() as clusters:
+    with tempfile.TemporaryDirectory() as temporary, slurm_clusters() as clusters, s3.serving() as settings:
+        os.environ.update(s3.environment(settings))  # for the clients; here they were read already
+        s3_config.update(settings)
         directory = options.keep or Path(temporary)
         campaign = Campaign(directory, clusters, seed=options.seed, points=options.points, kinds=kinds)
         good = campaign.work()

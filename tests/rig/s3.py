@@ -3,6 +3,7 @@
 A server that does not come up fails the test: a rig that skips proves nothing.
 """
 
+import contextlib
 import json
 import shutil
 import socket
@@ -52,6 +53,21 @@ def _command(room, ports):
 @pytest.fixture(scope="session")
 def s3_server():
     """Start the server; give the settings for ``s3_config`` that reach it, with an empty bucket."""
+    with serving() as settings:
+        yield settings
+
+
+def environment(settings):
+    """Return the variables that say these settings."""
+    return {
+        f"DFLOW_S3_{name.upper()}": str(settings[name])
+        for name in ("endpoint", "access_key", "secret_key", "secure", "bucket_name")
+    }
+
+
+@contextlib.contextmanager
+def serving():
+    """Serve; give the settings."""
     from minio import Minio
 
     with tempfile.TemporaryDirectory(prefix="rig-s3-") as name:
