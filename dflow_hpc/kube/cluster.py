@@ -15,7 +15,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -262,48 +262,55 @@ class Cluster:
 
         return follow(there, stream, seconds=seconds, patience=patience)
 
-    def changes(self, kind: Kind, name: str, *, every: float = 2.0, seconds: float | None = None) -> Iterator[Object]:
-        """Yield an object as it is, and as it has become, with what came in between left out.
+    def changes(
+        self, kind: Kind, *, name: str | None = None, labels: str | None = None, every: float = 2.0
+    ) -> Iterator[dict[str, Object]]:
+        """Yield objects by name, as they are and as they have become, with what came in between left out.
 
         A watch tells each change by the whole object, and large ones change each second. So only metadata are watched,
-        and the object is read, compressed, when that has told of a change.
+        and objects are read, compressed, when these have told of a change.
 
         Args:
-            kind: Its kind.
-            name: Its name.
+            kind: What to look at.
+            name: Only the object of this name, which must be there.
+            labels: A label selector.
             every: Seconds between two readings at least.
-            seconds: How long at most; None: until whoever asks ends it.
 
         Raises:
             NotFound: There is none of that name, or none any more.
         """
-        end = None if seconds is None else time.monotonic() + seconds
+        seen: dict[str, Object] = {}
         while True:
             looked = time.monotonic()
-            found = self._get_patiently(kind, name)
-            yield found
-            rest = None if end is None else end - time.monotonic()
-            if not self._has_changed(kind, found["metadata"], rest):
-                return
+            seen = self._renewed(kind, name, labels, seen)
+            yield seen
+            self._await_change(kind, name, labels, _versions(seen.values()))
             time.sleep(max(0.0, looked + every - time.monotonic()))
 
-    def _get_patiently(self, kind: Kind, name: str) -> Object:
-        """Return an object, with the patience of a watch."""
+    def _renewed(self, kind: Kind, name: str | None, labels: str | None, seen: dict[str, Object]) -> dict[str, Object]:
+        """Return objects as they are now, reading those that have changed; it has the patience of a watch."""
+        fields = None if name is None else f"metadata.name={name}"
         since = time.monotonic()
         while True:
             try:
-                return self.get(kind, name)
+                there = _versions(self.list(kind, labels=labels, fields=fields, brief=True))
+                if name is not None:
+                    there.setdefault(name, "")  # what is gone says so when it is read
+                known = _versions(seen.values())
+                return {
+                    each: seen[each] if known.get(each) == version else self.get(kind, each)
+                    for each, version in there.items()
+                }
             except Unreachable:
                 if time.monotonic() - since > PATIENCE:
                     raise
 
-    def _has_changed(self, kind: Kind, metadata: Object, seconds: float | None) -> bool:
-        """Wait until an object is not of this version any more; False when time is up."""
-        with contextlib.closing(self.watch(kind, name=metadata["name"], brief=True, seconds=seconds)) as events:
-            return any(
-                event.type == "DELETED" or event.object["metadata"]["resourceVersion"] != metadata["resourceVersion"]
-                for event in events
-            )
+    def _await_change(self, kind: Kind, name: str | None, labels: str | None, known: dict[str, str]) -> None:
+        with contextlib.closing(self.watch(kind, name=name, labels=labels, brief=True)) as events:
+            for event in events:
+                metadata = event.object["metadata"]
+                if event.type == "DELETED" or known.get(metadata["name"]) != metadata["resourceVersion"]:
+                    return
 
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
         """Say whether we are allowed to do something in the namespace; nothing is done.
@@ -351,3 +358,7 @@ class Cluster:
         what = f"read the log of {self._named(PODS, pod)}"
         query = {"container": container, "follow": "true" if follow else None, "tailLines": tail}
         return self.connection.stream(what, PODS.path(self.namespace, pod) + "/log", query=query)
+
+
+def _versions(objects: Iterable[Object]) -> dict[str, str]:
+    return {each["metadata"]["name"]: each["metadata"]["resourceVersion"] for each in objects}

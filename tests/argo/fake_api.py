@@ -73,8 +73,10 @@ class FakeConnection:
 
 
 def _chosen(item, query):
-    wish = query.get("fieldSelector")
-    return wish is None or wish == f"metadata.name={item['metadata']['name']}"
+    metadata = item["metadata"]
+    wish, labels = query.get("fieldSelector"), query.get("labelSelector")
+    named = wish is None or wish == f"metadata.name={metadata['name']}"
+    return named and (labels is None or labels in [f"{k}={v}" for k, v in metadata.get("labels", {}).items()])
 
 
 def _merged(there, change):

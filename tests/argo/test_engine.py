@@ -158,20 +158,64 @@ def test_follow_reads_once_what_has_changed_often(engine, cluster):
     cluster.connection.before["streamed"] = change
     cluster.connection.asked.clear()
     told = [record for records in engine.follow(name) for record in records]
-    assert told == [{"status": {"phase": "Succeeded", "progress": "4/5"}}]
-    assert cluster.connection.asked.count(("GET", "workflows", name)) == 2
+    assert told == [{"status": {"phase": "Pending"}}, {"status": {"phase": "Succeeded", "progress": "4/5"}}]
+    assert cluster.connection.asked.count(("GET", "workflows", name)) == 3  # once for its metadata alone
 
 
 def test_follow_sees_a_deletion(engine, cluster):
     name = engine.submit(Compiled(manifest(generateName="x-")))
     _set_phase(cluster, name, "Running")
-    cluster.connection.before["GET", "workflows"] = lambda: cluster.connection.before.update(
-        {("GET", "workflows"): lambda: cluster.delete(WORKFLOWS, name)}
-    )
+    cluster.connection.before["streamed"] = lambda: cluster.delete(WORKFLOWS, name)
     with pytest.raises(EngineError, match="deleted meanwhile"):
         list(engine.follow(name))
     with pytest.raises(EngineError, match="DFLOW_NAMESPACE"):
         list(engine.follow("none"))
+
+
+def _large():
+    steps = [{"name": f"step-{number}", "template": "main"} for number in range(6000)]
+    large = manifest(generateName="large-")
+    large["spec"]["templates"].append({"name": "many", "steps": [steps]})
+    large["spec"]["entrypoint"] = "many"
+    return large
+
+
+def test_a_large_workflow_is_one_run_in_pieces(engine, cluster):
+    cluster.connection.asked.clear()
+    name = engine.submit(Compiled(_large()))
+    made = [asked[2] for asked in cluster.connection.asked]
+    assert made[-1] == name
+    assert {asked[0] for asked in cluster.connection.asked} == {"POST"}
+    assert f"in {len(made)} pieces" in engine.said[-1]
+    assert [run.id for run in engine.list_runs()] == [name]
+    first, second, *_ = made
+    stand_in = {
+        "id": f"{name}-1",
+        "name": f"{name}[0].p",
+        "type": "Pod",
+        "phase": "Failed",
+        "templateName": "dflow-piece-1",
+    }
+    root = {"id": name, "name": name, "type": "Steps", "phase": "Failed", "children": [f"{name}-1"]}
+    leaf = {"id": f"{first}-7", "name": f"{first}[0].step-3", "displayName": "step-3", "type": "Pod", "phase": "Failed"}
+    below = {"id": first, "name": first, "type": "Steps", "phase": "Failed", "children": [leaf["id"]]}
+    let_go = {"metadata": {"labels": {"dflow-hpc/started": "true"}}}
+    cluster.patch(WORKFLOWS, first, {**let_go, "status": {"nodes": {first: below, leaf["id"]: leaf}}})
+    cluster.patch(WORKFLOWS, name, {"status": {"nodes": {name: root, stand_in["id"]: stand_in}}})
+    assert set(engine.query(name)["status"]["nodes"]) == {name, stand_in["id"], first, leaf["id"]}
+    engine.suspend(name)
+    assert cluster.get(WORKFLOWS, first)["spec"]["suspend"]
+    engine.resume(name)
+    assert [cluster.get(WORKFLOWS, part)["spec"].get("suspend") for part in (name, first, second)] == [None, None, True]
+    for part in (name, first):
+        _set_phase(cluster, part, "Failed")
+    engine.retry(name)
+    assert stand_in["id"] not in cluster.get(WORKFLOWS, name)["status"]["nodes"]
+    assert set(cluster.get(WORKFLOWS, first)["status"]["nodes"]) == {first}
+    with pytest.raises(EngineError, match="in pieces"):
+        engine.resubmit(name)
+    engine.delete(name)
+    assert cluster.list(WORKFLOWS) == []
 
 
 def test_steering_patches_and_refuses_what_has_ended(engine, cluster):
@@ -234,7 +278,7 @@ def _tree(name):
 def test_retry_runs_again_what_failed_and_removes_its_pod(engine, cluster):
     name = engine.submit(Compiled(manifest(generateName="x-")))
     status = {"phase": "Failed", "nodes": _tree(name), "message": "m", "finishedAt": "2026-01-01T00:00:00Z"}
-    labels = {"workflows.argoproj.io/completed": "true"}
+    labels = {"workflows.argoproj.io/completed": "true", "workflows.argoproj.io/phase": "Failed"}
     cluster.patch(WORKFLOWS, name, {"status": status, "metadata": {"labels": labels}})
     engine.retry(name)
     deleted = [asked[2] for asked in cluster.connection.asked if asked[:2] == ("DELETE", "pods")]

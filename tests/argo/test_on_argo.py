@@ -16,11 +16,9 @@ from dflow_hpc import (
     Step,
     Steps,
     Workflow,
-    config,
     download_artifact,
     upload_artifact,
 )
-from dflow_hpc.engines.argo.engine import ArgoEngine
 from dflow_hpc.errors import EngineError, WorkflowFailed
 from dflow_hpc.kube import PODS, SECRETS
 
@@ -30,15 +28,6 @@ import argo_ops as ops
 pytestmark = pytest.mark.rig
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 300
-
-
-@pytest.fixture
-def argo(kube_rig, monkeypatch, tmp_path):
-    """Let the settings name the rig, as a user would; the engine."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"mode": "argo", "k8s_config_file": kube_rig.kubeconfig, "namespace": "argo"}.items():
-        monkeypatch.setitem(config, name, value)
-    return ArgoEngine()
 
 
 def _command(kube, directory, *words, check=True):
@@ -66,7 +55,7 @@ def test_an_example_says_on_argo_what_it_says_locally(kube_rig, tmp_path, name, 
 
 
 def test_commands_show_a_run(kube_rig, tmp_path):
-    run = _command(kube_rig, tmp_path, "submit", str(EXAMPLES / "hello.py"), check=False)
+    run = _command(kube_rig, tmp_path, "submit", str(EXAMPLES / "hello.py"))
     [name] = [line.split(":")[0] for line in run.stderr.splitlines() if "submitted to the namespace" in line]
     assert f"{name}: Succeeded" in _command(kube_rig, tmp_path, "wait", name).stdout
     assert name in _command(kube_rig, tmp_path, "list").stdout

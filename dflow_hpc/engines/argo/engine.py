@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
-from dflow_hpc.engines.argo import publish, repository, status, steer
+from dflow_hpc.engines.argo import pieces, publish, repository, status, steer
 from dflow_hpc.engines.argo.lower import bridges, lower
 from dflow_hpc.engines.argo.reuse import take_over
 from dflow_hpc.engines.local.provision import outputs_by_key
@@ -29,7 +29,7 @@ from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles import placing
 from dflow_hpc.kube import CONFIG_MAPS, PODS, SECRETS, WORKFLOWS, Cluster, Conflict, NotFound, connect
 from dflow_hpc.manifest.ids import pod_name
-from dflow_hpc.manifest.view import COMPLETED
+from dflow_hpc.manifest.view import COMPLETED, UNSUCCESSFUL
 from dflow_hpc.storage.objects import ObjectStore, object_store
 
 
@@ -121,39 +121,80 @@ class ArgoEngine:
         caches: list[dict[str, Any]] = []
         if outputs := outputs_by_key(reuse):
             workflow, caches = take_over(workflow, outputs, _now())
+        workflow, parts = pieces.split(workflow)
+        for notice in filter(None, map(pieces.doubt, (workflow, *parts))):
+            self._say(f"{name}: {notice}")
         if compiled.bundle is not None:
             publish.publish(compiled.bundle, self._store())
             for notice in compiled.bundle.notices:
                 self._say(f"{name}: {notice}")
         secrets = publish.make_secrets(compiled, self.cluster)
         reused = [self.cluster.create(CONFIG_MAPS, cache)["metadata"]["name"] for cache in caches]
+        made = self._make(workflow, parts)
+        publish.own(SECRETS, secrets, self.cluster, made)
+        publish.own(CONFIG_MAPS, reused, self.cluster, made)
+        said = f" in {1 + len(parts)} pieces" if parts else ""
+        self._say(f"{name}: submitted to the namespace {self.cluster.namespace}{said}")
+        return name
+
+    def _make(self, workflow: dict[str, Any], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make a Workflow, and before it its pieces, which it lets go: one request each."""
+        name = workflow["metadata"]["name"]
+        done = []
         try:
-            made = self.cluster.create(WORKFLOWS, workflow)
+            for part in (*parts, workflow):
+                made = self.cluster.create(WORKFLOWS, part)
+                done.append(part["metadata"]["name"])
         except Conflict as error:
+            for piece in done:
+                self.cluster.delete(WORKFLOWS, piece)
             raise EngineError(
                 f"the workflow {name} was to be submitted; the namespace {self.cluster.namespace!r} has one of that "
                 f"name already. Choose another id, or remove it: dflow-hpc delete {name}"
             ) from error
-        publish.own(SECRETS, secrets, self.cluster, made)
-        publish.own(CONFIG_MAPS, reused, self.cluster, made)
-        self._say(f"{name}: submitted to the namespace {self.cluster.namespace}")
-        return name
+        return made
 
     def resubmit(self, id: str) -> str:
-        """Run a workflow anew from its start, under a new name, with the same manifest and code; return the name."""
-        return self.submit(Compiled(steer.resubmission(self.query(id))))
+        """Run a workflow anew from its start, under a new name, with the same manifest and code; return the name.
+
+        Raises:
+            EngineError: It is one in pieces.
+        """
+        workflow = self.cluster.get(WORKFLOWS, id)
+        if pieces.is_cut(workflow):
+            raise EngineError(
+                f"the run {id} was to be submitted anew; it is so large that it is in pieces, of which its manifest "
+                "cannot be made again. Run its program: dflow-hpc run FILE"
+            )
+        return self.submit(Compiled(steer.resubmission(workflow)))
 
     # Looking
 
     def query(self, id: str) -> dict[str, Any]:
         """Return the Workflow object: ``metadata``, ``spec`` and ``status``, in Argo's schema."""
-        workflow = status.unpack(self.cluster.get(WORKFLOWS, id))
-        return {**workflow, "status": {"phase": "Pending", **(workflow.get("status") or {})}}
+        workflow = self.cluster.get(WORKFLOWS, id)
+        others = self.cluster.list(WORKFLOWS, labels=f"{pieces.RUN}={id}") if pieces.is_cut(workflow) else []
+        return self._together(id, {**{one["metadata"]["name"]: one for one in others}, id: workflow})
+
+    def _together(self, id: str, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """Return a run's Workflow, its node tree unpacked, with those of its pieces in it."""
+        found = {name: status.unpack(part) for name, part in parts.items()}
+        whole = found.pop(id)
+        whole = pieces.merged(whole, list(found.values())) if found else whole
+        return {**whole, "status": {"phase": "Pending", **(whole.get("status") or {})}}
+
+    def _parts(self, id: str) -> list[dict[str, Any]]:
+        """Return the metadata of a run's Workflows: the whole's, then those of its pieces."""
+        whole = self.cluster.get(WORKFLOWS, id, brief=True)
+        found = self.cluster.list(WORKFLOWS, labels=f"{pieces.RUN}={id}", brief=True) if pieces.is_cut(whole) else []
+        return [whole, *(part for part in found if part["metadata"]["name"] != id)]
 
     def list_runs(self) -> list[RunInfo]:
         """Return the Workflows of the namespace, oldest first."""
         found = []
         for workflow in self.cluster.list(WORKFLOWS, brief=True):
+            if pieces.run_of(workflow) and not pieces.is_cut(workflow):
+                continue  # a piece
             created = datetime.fromisoformat(workflow["metadata"]["creationTimestamp"]).timestamp()
             found.append(RunInfo(workflow["metadata"]["name"], status.label_of(workflow), created))
         return sorted(found, key=lambda run: run.created)
@@ -177,8 +218,12 @@ class ArgoEngine:
         """Yield what it is and then what changes, as records of a journal (``local/state.py``), until it has ended."""
         before: dict[str, Any] = {}
         try:
-            for packed in self.cluster.changes(WORKFLOWS, id):
-                workflow = status.unpack(packed)
+            cut = pieces.is_cut(self.cluster.get(WORKFLOWS, id, brief=True))
+            labels, name = (f"{pieces.RUN}={id}", None) if cut else (None, id)
+            for parts in self.cluster.changes(WORKFLOWS, name=name, labels=labels):
+                if id not in parts:
+                    raise _deleted(id)
+                workflow = self._together(id, parts)
                 if found := status.records(before, workflow):
                     yield found
                 before = workflow
@@ -205,10 +250,10 @@ class ArgoEngine:
         if step is not None and not found:
             names = ", ".join(sorted({node["displayName"] for node in leaves})) or "none"
             raise EngineError(f"the step {step!r} of {id} was asked for; steps that ran are: {names}.")
-        return [PodLog(node["id"], node["name"], node["phase"], self._log(id, node)) for node in found]
+        return [PodLog(node["id"], node["name"], node["phase"], self._log(node)) for node in found]
 
-    def _log(self, id: str, node: dict[str, Any]) -> Callable[..., Iterator[bytes]]:
-        pod = pod_name(id, node["name"], node.get("templateName", ""))
+    def _log(self, node: dict[str, Any]) -> Callable[..., Iterator[bytes]]:
+        pod = pod_name(pieces.owner_of(node), node["name"], node.get("templateName", ""))
 
         def lines(follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
             try:
@@ -229,18 +274,19 @@ class ArgoEngine:
 
     def stop(self, id: str) -> None:
         """End its leaves and run its exit handlers."""
-        self._not_ended(id, "ended")
-        self.cluster.patch(WORKFLOWS, id, {"spec": {"shutdown": "Stop"}})
+        self._set(id, "ended", {"shutdown": "Stop"})
 
     def terminate(self, id: str) -> None:
         """End its leaves at once, without exit handlers."""
-        self._not_ended(id, "ended")
-        self.cluster.patch(WORKFLOWS, id, {"spec": {"shutdown": "Terminate"}})
+        self._set(id, "ended", {"shutdown": "Terminate"})
 
     def suspend(self, id: str) -> None:
         """Start nothing more until ``resume``; what runs goes on."""
-        self._not_ended(id, "suspended")
-        self.cluster.patch(WORKFLOWS, id, {"spec": {"suspend": True}})
+        self._set(id, "suspended", {"suspend": True})
+
+    def _set(self, id: str, wish: str, change: dict[str, Any]) -> None:
+        for part in self._under_way(id, wish):
+            self.cluster.patch(WORKFLOWS, part, {"spec": change})
 
     def resume(self, id: str, *, node: str | None = None, parameters: dict[str, str] | None = None) -> None:
         """Go on after ``suspend``, or at a suspend step.
@@ -253,8 +299,11 @@ class ArgoEngine:
         Raises:
             EngineError: It has ended, or nothing in it waits under that name.
         """
-        self._not_ended(id, "resumed")
-        self._change(id, lambda workflow: steer.resumed(workflow, _now(), node, parameters or {}))
+        parts = self._under_way(id, "resumed")
+        if len(parts) > 1 and node is not None:
+            parts = [part for part in parts if steer.waiting(self._read(part), node)] or [id]
+        for part in parts:
+            self._change(part, lambda workflow: steer.resumed(workflow, _now(), node, parameters or {}))
 
     def retry(self, id: str, *, only: Sequence[str] = ()) -> None:
         """Run what failed again, and keep what succeeded.
@@ -266,32 +315,52 @@ class ArgoEngine:
         Raises:
             EngineError: It has not ended, or has not failed.
         """
-        workflow = self.query(id)
-        phase = status.phase_of(workflow)
+        whole, *others = self._parts(id)
+        phase = status.label_of(whole)
         if phase not in COMPLETED or (phase == "Succeeded" and not only):
             raise EngineError(
                 f"the run {id} was to be retried; its phase is {phase}. One that has failed can be retried; "
                 "`dflow-hpc resubmit` runs it anew."
             )
+        chosen = list(only)
+        for part in others:
+            name = part["metadata"]["name"]
+            workflow = self._read(name)
+            here = [node for node in only if node in status.nodes_of(workflow)]
+            if here or status.label_of(part) in UNSUCCESSFUL:
+                self._retry(workflow, here)
+            if here:
+                chosen = [node for node in chosen if node not in here] + pieces.stand_ins(self._read(id), name)
+        self._retry(self._read(id), chosen)
+
+    def _retry(self, workflow: dict[str, Any], only: Sequence[str]) -> None:
         # Pods first: the controller would take the old pod of a node's name for its new one.
+        name = workflow["metadata"]["name"]
         for node in steer.to_drop(workflow, only):
             if node["type"] == "Pod":
-                self.cluster.delete(PODS, pod_name(id, node["name"], node.get("templateName", "")))
-        self._change(id, lambda workflow: steer.retried(workflow, only))
+                self.cluster.delete(PODS, pod_name(name, node["name"], node.get("templateName", "")))
+        self._change(name, lambda changed: steer.retried(changed, only))
 
     def delete(self, id: str) -> None:
         """Remove it with its artifacts."""
-        workflow = self.query(id)
-        if keys := steer.artifact_keys(workflow):
-            store = self._store()
-            for key in keys:
-                store.delete(key)
-        self.cluster.delete(WORKFLOWS, id)
+        for part in reversed(self._parts(id)):
+            name = part["metadata"]["name"]
+            if keys := steer.artifact_keys(self._read(name)):
+                store = self._store()
+                for key in keys:
+                    store.delete(key)
+            self.cluster.delete(WORKFLOWS, name)
 
-    def _not_ended(self, id: str, wish: str) -> None:
-        phase = status.label_of(self.cluster.get(WORKFLOWS, id, brief=True))
+    def _under_way(self, id: str, wish: str) -> list[str]:
+        """Return the names of those of a run's Workflows that are under way."""
+        parts = self._parts(id)
+        phase = status.label_of(parts[0])
         if phase in COMPLETED:
             raise EngineError(f"the run {id} was to be {wish}; it has ended ({phase}): nothing to do.")
+        return [part["metadata"]["name"] for part in parts if pieces.is_under_way(part)]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return status.unpack(self.cluster.get(WORKFLOWS, name))
 
     def _change(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change a Workflow with its node tree, whoever else changes it meanwhile."""

@@ -47,12 +47,11 @@ def resumed(workflow: Workflow, now: str, node: str | None, parameters: Mapping[
         EngineError: Nothing waits under that name, or a parameter is not one that is waited for.
     """
     changed = copy.deepcopy(workflow)
-    waiting = [one for one in nodes_of(changed).values() if one["type"] == "Suspend" and one["phase"] == "Running"]
-    chosen = [one for one in waiting if node is None or node in (one["id"], one["name"], one["displayName"])]
+    chosen = waiting(changed, node)
     if node is not None and not chosen:
         raise EngineError(
             f"the step {node!r} of {workflow['metadata']['name']} was to be resumed; what waits is: "
-            f"{', '.join(one['displayName'] for one in waiting) or 'nothing'}."
+            f"{', '.join(one['displayName'] for one in waiting(changed)) or 'nothing'}."
         )
     if node is None:
         changed["spec"].pop("suspend", None)
@@ -61,6 +60,12 @@ def resumed(workflow: Workflow, now: str, node: str | None, parameters: Mapping[
         one.update(phase="Succeeded", finishedAt=now)
         one.pop("message", None)
     return changed
+
+
+def waiting(workflow: Workflow, node: str | None = None) -> list[dict[str, Any]]:
+    """Return the suspend nodes that wait: all, or those with this id, name or displayName."""
+    found = [one for one in nodes_of(workflow).values() if one["type"] == "Suspend" and one["phase"] == "Running"]
+    return [one for one in found if node is None or node in (one["id"], one["name"], one["displayName"])]
 
 
 def _supply(node: dict[str, Any], values: Mapping[str, str]) -> None:

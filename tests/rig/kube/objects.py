@@ -18,6 +18,7 @@ def argo(s3):
         {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch", "patch"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get", "watch"]},
+        {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get", "patch"]},  # of large ones
     ]
     accounts = [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE} for name in ("default", "argo")]
     repository = {
