@@ -27,7 +27,9 @@ class Cargo:
         self._buffer = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._buffer, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._seen: dict[tuple[int, int], str] = {}
+        """Names of files that others may be, by device and inode."""
         self._directories: set[str] = set()
+        self._source = ""
 
     def text(self, name: str, content: str | bytes, mode: int = 0o600) -> None:
         """Add a file with this content."""
@@ -69,7 +71,7 @@ class Cargo:
                 it, whether it goes another way.
         """
         self._directories.clear()  # a thousand leaves have ten thousand; one that comes again does no harm
-        top = os.path.realpath(source)
+        self._source = top = os.path.realpath(source)
         self._entry(name, top, top, "", (skip, apart), ())
 
     def _entry(
@@ -106,20 +108,20 @@ class Cargo:
         elif stat.S_ISREG(found.st_mode):
             if not apart(below, path, found):
                 info.mode = found.st_mode & 0o777
-                self._file(info, path, found)
+                shared = found.st_nlink > 1 or top != self._source
+                self._file(info, path, (found.st_dev, found.st_ino) if shared else None)
         else:
             raise StorageError(f"{path} was to be sent to a machine; it is neither a file, a directory nor a link.")
 
-    def _file(self, info: tarfile.TarInfo, path: str, found: os.stat_result) -> None:
-        identity = (found.st_dev, found.st_ino)
-        if identity in self._seen:
+    def _file(self, info: tarfile.TarInfo, path: str, identity: tuple[int, int] | None) -> None:
+        if identity is not None and identity in self._seen:
             info.type, info.linkname = tarfile.LNKTYPE, self._seen[identity]
             self._add(info)
             return
         with open(path, "rb") as file:
             info.size = os.fstat(file.fileno()).st_size
             self._add(info, file)
-        if found.st_nlink > 1:
+        if identity is not None:
             self._seen[identity] = info.name
 
     def _add(self, info: tarfile.TarInfo, content: object = None) -> None:
