@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from argo_schema import check
-from rig.fixtures import kube_faults, kube_rig, slurm_faults, slurm_rig  # noqa: F401 - fixtures
+from rig.fixtures import kube_faults, kube_image, kube_rig, slurm_faults, slurm_rig  # noqa: F401 - fixtures
 
 # Started in the background by a shell, a process ignores SIGINT, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

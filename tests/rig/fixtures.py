@@ -194,6 +194,13 @@ def kube_rig():
         yield kube
 
 
+@pytest.fixture(scope="session")
+def kube_image(kube_rig):
+    """Make an image of this checkout; its name."""
+    run_ctl("ours", rig="kube", timeout=SECONDS_TO_COME_UP)
+    return "dflow-hpc"
+
+
 @pytest.fixture
 def kube_faults(kube_rig):
     """Give the Kubernetes to a test that makes a daemon of it fail; afterwards all runs again."""

@@ -39,7 +39,7 @@ def build(root, version="3.8"):
         prefix / library, root / "usr/local" / library, ignore=shutil.ignore_patterns(*_LEFT_OUT, "__pycache__")
     )
     for program in [root / "usr/local/bin/python3", *(root / "usr/local" / library / "lib-dynload").glob("*.so")]:
-        _libraries(program, root)
+        copy_libraries(program, root)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/image").write_text(f"an image with Python {version}\n")
@@ -49,13 +49,13 @@ def build(root, version="3.8"):
 def _busybox(root):
     busybox = shutil.which("busybox")
     shutil.copy2(busybox, root / "bin/busybox")
-    _libraries(root / "bin/busybox", root)
+    copy_libraries(root / "bin/busybox", root)
     for name in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
         if not (root / "bin" / name).exists():
             (root / "bin" / name).symlink_to("busybox")
 
 
-def _libraries(program, root):
+def copy_libraries(program, root):
     """Copy the libraries that a program loads to where it looks for them."""
     told = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
     for path in map(Path, re.findall(r"(/\S+) \(0x", told)):

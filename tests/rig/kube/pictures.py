@@ -53,7 +53,7 @@ def make(room, argo, say):
     if not (base / ".complete").exists():
         say("making a small Debian: a minute, once a machine")
         shutil.rmtree(base, ignore_errors=True)
-        _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", base)
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", base)
         for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
             shutil.rmtree(base / left)
         (base / ".complete").touch()
@@ -67,16 +67,22 @@ def make(room, argo, say):
     (ours / "usr/bin/nc").symlink_to("busybox")
     (ours / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     ordered = ("--sort=name", "--numeric-owner")
-    _run("tar", "-C", base, *ordered, "-cf", layer, ".")
-    _run("tar", "-C", ours, *ordered, "-rf", layer, "usr")
-    _pack(room / "images.tar", layer, argo)
+    run("tar", "-C", base, *ordered, "-cf", layer, ".")
+    run("tar", "-C", ours, *ordered, "-rf", layer, "usr")
+    names = {kind: [name.format(argo) for name in some] for kind, some in COMMANDS.items()}
+    pack(room / "images.tar", [layer], names)
     shutil.rmtree(ours)
     layer.unlink()
     stamp.write_text(digest)
     return digest
 
 
-def _run(*words):
+def run(*words):
+    """Run a program that may take long.
+
+    Raises:
+        RigError: Its exit code is not 0.
+    """
     command = ["nice", *map(str, words)]
     answer = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False
@@ -85,27 +91,35 @@ def _run(*words):
         raise RigError(f"`{' '.join(command)}` gave {answer.returncode}: {answer.stdout[-3000:]}")
 
 
-def _pack(target, layer, argo):
-    """Write an archive as ``docker save`` does: one layer, and a configuration for each way to start it."""
-    with layer.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    manifest = []
+def pack(target, layers, commands):
+    """Write an archive as ``docker save`` does: layers, and a configuration for each way to start what is in them.
+
+    Args:
+        target: The archive.
+        layers: Tar files, lowest first.
+        commands: A field of the configuration and the words in it; the names that images started so have.
+    """
+    digests, manifest = [], []
+    for layer in layers:
+        with layer.open("rb") as file:
+            digests.append(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
     with tarfile.open(target, "w") as archive:
-        archive.add(layer, arcname="layer.tar")
-        for (field, *command), names in COMMANDS.items():
+        for layer in layers:
+            archive.add(layer, arcname=layer.name)
+        for (field, *command), names in commands.items():
             config = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], field: command}
             image = {
                 "architecture": "amd64",
                 "os": "linux",
                 "config": config,
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-                "history": [{"created_by": "rig"}],
+                "rootfs": {"type": "layers", "diff_ids": digests},
+                "history": [{"created_by": "rig"}] * len(layers),
             }
             text = json.dumps(image, sort_keys=True).encode()
             file = hashlib.sha256(text).hexdigest() + ".json"
             _add(archive, file, text)
-            tags = [full_name(name.format(argo)) for name in names]
-            manifest.append({"Config": file, "RepoTags": tags, "Layers": ["layer.tar"]})
+            tags = [full_name(name) for name in names]
+            manifest.append({"Config": file, "RepoTags": tags, "Layers": [layer.name for layer in layers]})
         _add(archive, "manifest.json", json.dumps(manifest).encode())
 
 
@@ -116,6 +130,7 @@ def _add(archive, name, data):
 
 
 def full_name(name):
+    """Return an image's name as containerd has it."""
     first = name.split("/")[0]
     if "." in first and "/" in name:
         return name

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import build
 import objects
+import ours
 import pictures
 from processes import Processes, RigError, install, wait
 
@@ -356,12 +357,16 @@ class Rig:
             raise RigError(f"{' '.join(command)} gave {answer.returncode}: {answer.stderr}")
         return answer.stdout
 
-    def _import(self, digest):
-        """Give the images to containerd, unless it has these."""
-        stamp = self.room / "containerd/rig-images"
+    def _import(self, digest, name="images"):
+        """Give the images of an archive to containerd, unless it has these."""
+        stamp = self.room / f"containerd/rig-{name}"
         if not stamp.exists() or stamp.read_text() != digest:
-            self._ctr("images", "import", str(self.room / "images.tar"))
+            self._ctr("images", "import", str(self.room / f"{name}.tar"))
             stamp.write_text(digest)
+
+    def bring_ours(self):
+        """Make the project's own image of this checkout, and give it to containerd."""
+        self._import(ours.make(self.room, _say), "ours")
 
     def answer_to(self, images):
         """Let the image answer to more names; those without a tag mean ``latest``."""
