@@ -322,7 +322,7 @@ class RemoteSite:
             look.history = self._sightings(live, frames, self._scheduler.read_history, look)
         if look.history is None and self.facts().accounting is False:
             look.history = []  # it keeps none: that is an answer
-        roots = {token: parcel.root for token in reply.ended if (parcel := parcels.get(token)) is not None}
+        roots = {token: parcel.directory for token in reply.ended if (parcel := parcels.get(token)) is not None}
         records = _bring(reply.outputs, roots, self._logs)
         for token, record in records.items():
             self._note_end(token, record)
@@ -377,11 +377,11 @@ class RemoteSite:
                 if token in self._unsent and (route := self._route(parcel)) is not None
             }
             data = self._scripts.fetch(list(parcels), late)
-        roots = {token: parcel.root for token, parcel in parcels.items()}
+        roots = {token: parcel.directory for token, parcel in parcels.items()}
         for token in late:
-            (roots[token] / _UNSENT).unlink(missing_ok=True)
+            Path(roots[token], _UNSENT).unlink(missing_ok=True)
         _bring(data, roots, self._logs)
-        wrong = {token: _content(roots[token] / _UNSENT) for token in late}
+        wrong = {token: _content(Path(roots[token], _UNSENT)) for token in late}
         self._unsent -= {token for token, words in wrong.items() if not words}
         return {**dict.fromkeys(parcels, ""), **wrong}
 
@@ -495,7 +495,7 @@ def _sighting(batch: Batch, index: int, state: JobState) -> Sighting:
     )
 
 
-def _bring(data: bytes, roots: Mapping[str, Path], logs: Logs) -> dict[str, dict[str, Any]]:
+def _bring(data: bytes, roots: Mapping[str, str], logs: Logs) -> dict[str, dict[str, Any]]:
     """Unpack what came into the leaves' directories; return the markers that were in it, by token.
 
     They are kept apart: in a leaf's directory here ``exit.json`` is the engine's own record.
@@ -504,23 +504,21 @@ def _bring(data: bytes, roots: Mapping[str, Path], logs: Logs) -> dict[str, dict
     if not data:
         return records
     with tempfile.TemporaryDirectory() as room:
-        markers = {token: Path(room, token) for token in roots}
 
         def place(name: str) -> Path | None:
             key, attempt, *rest = PurePosixPath(name).parts if name.count("/") > 1 else ("", "", "")
             token = f"{key}-{attempt.removeprefix('attempt.')}"
             if token not in roots:
                 return None
-            if rest == [_MARKER]:
-                return markers[token]
-            return roots[token].joinpath(*rest)
+            # A Path for each token beforehand would keep each part of each name: CPython interns them.
+            return Path(room, token) if rest == [_MARKER] else Path(roots[token], *rest)
 
         unpack(data, place)
         fault("remote.brought")
-        for token, path in markers.items():
+        for token, directory in roots.items():
+            path, root = Path(room, token), Path(directory)
             if path.exists():
                 records[token] = json.loads(path.read_bytes())
-                root = roots[token]
                 logs.join(token, root / "log.txt", root / "log.tail", records[token].get("log"))
     return records
 
