@@ -176,7 +176,7 @@ while read -r kind name tries pause needs <&4; do
         ;;
     helper) begin "$kind" "$name" "$tries" "$pause" ;;
     esac
-    [ "$rc" -eq 0 ] && [ -z "$over" ] || break
+    if [ "$rc" -ne 0 ] || [ -n "$over" ]; then break; fi
 done 4<pod.list
 while [ "$rc" -eq 0 ] && [ -z "$over" ]; do
     again=''
@@ -188,9 +188,9 @@ done
 finish
 while [ "$alive" -gt 0 ]; do hear; done
 if [ "$rc" -eq 0 ]; then
-    for name in $(sed -n 's/^main \([^ ]*\) .*/\1/p' pod.list); do
-        code=$(code_of "$name")
-        [ "${code:-143}" -eq 0 ] || { rc=${code:-143} && break; }
-    done
+    while read -r kind name tries pause needs <&4 && [ "$rc" -eq 0 ]; do
+        [ "$kind" != main ] || rc=$(code_of "$name")
+        rc=${rc:-143} # it was told to end before it began
+    done 4<pod.list
 fi
 exit "$rc"
