@@ -12,6 +12,7 @@ import pytest
 
 from dflow_hpc.cli.main import main
 from tests.rig import image
+from tests.rig.fixtures import run_ctl
 
 pytestmark = pytest.mark.rig
 
@@ -194,3 +195,34 @@ def test_a_runtime_with_a_good_image(check, slurm_rig, profile):
     code, text = check(there, f'{profile}\nimages = {{"python:*" = "{there.root}/images/py38"}}', "--import", "json")
     assert code == 0, text
     assert f"image {there.root}/images/py38: python3 is 3.8." in text
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def without(slurm_rig):
+    """Take a program of the system from all hosts of the CPU cluster."""
+    hosts, hidden = ("cpu-login", *slurm_rig["cpu"].nodes), []
+
+    def hide(path):
+        for host in hosts:
+            run_ctl("exec", host, "mount", "--bind", "/dev/null", path)
+            hidden.append((host, path))
+
+    yield hide
+    for host, path in hidden:
+        run_ctl("exec", host, "umount", path)
+
+
+def test_a_storage_that_the_nodes_do_not_reach(check, slurm_rig):
+    text = bad(check(slurm_rig["cpu"], staging="s3", s3_endpoint=NOWHERE))
+    assert [
+        part for part in (f"does not reach {NOWHERE}", "set s3_endpoint", 'staging = "ssh"') if part not in text
+    ] == []
+
+
+def test_signed_addresses_without_curl(check, slurm_rig, without):
+    without("/usr/bin/curl")
+    text = bad(check(slurm_rig["cpu"], staging="s3", s3_endpoint=NOWHERE))
+    assert [part for part in ("there is no curl there", 'staging = "ssh"') if part not in text] == []
