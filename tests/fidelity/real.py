@@ -26,7 +26,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "rig"))
 
 import argo
 import fixtures
-import ours
+import local
 import table
 from trees import differences
 from verdicts import NOT_RUN, RANDOM, SOME
@@ -64,9 +64,9 @@ def judge(name: str, workflow: Json, shown: Json, resources: list[Json]) -> Verd
     workflow = {**workflow, "metadata": {**_UNKNOWN, **workflow["metadata"], **known}}
     stands = theirs.get("phase") not in argo.ENDED
     if name in RANDOM:
-        status = ours.replay(workflow, resources, theirs.get("nodes") or {})
+        status = local.replay(workflow, resources, theirs.get("nodes") or {})
     else:
-        status = ours.run(workflow, resources, stands=stands)
+        status = local.run(workflow, resources, stands=stands)
     found = differences(theirs, status)
     how = "replayed" if name in RANDOM else "waits" if stands else ""
     return Verdict("differs" if found else "equal", how, found)
