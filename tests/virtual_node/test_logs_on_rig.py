@@ -12,6 +12,9 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from test_on_rig import THERE, ended, node, shell, submit, tree  # noqa: F401  a fixture among them
 
+from dflow_hpc.kube import Cluster, connect
+from dflow_hpc.virtual_node.serving import Serving, Signing, own
+
 pytestmark = pytest.mark.rig
 
 WAITS = "echo one; until [ -e {go} ]; do sleep 0.2; done; echo two"
@@ -77,6 +80,28 @@ def test_argo_ends_a_step_that_runs(kube_rig, slurm_rig, node):  # noqa: F811
     while slurm_rig["cpu"].ok("squeue -h -t running,pending -o %i"):
         assert time.monotonic() < deadline, "the jobs go on"
         time.sleep(0.5)
+
+
+def test_the_cluster_signs_the_nodes_certificate(kube_rig, tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", kube_rig.kubeconfig)
+    cluster, said = Cluster(connect(namespace=kube_rig.namespace).connection, ""), []
+    certificate, key = own(tmp_path, "dflow-signed", "127.0.0.1")
+    signing = Signing(tmp_path, "dflow-signed", "127.0.0.1", cluster, said.append)
+    assert signing.once() < 10  # asked, not answered
+    name = said[0].split()[-1]
+    try:
+        assert "kubectl certificate approve" in said[0]
+        kube_rig.kubectl("certificate", "approve", name)
+        kube_rig.kubectl("wait", f"csr/{name}", "--for=jsonpath={.status.certificate}", "--timeout=60s", timeout=90)
+        assert signing.once() < 10  # taken
+        assert signing.once() > 3600
+    finally:
+        kube_rig.kubectl("delete", f"csr/{name}")
+    authority = Path(kube_rig.kubeconfig).parent / "pki/ca.crt"
+    subprocess.run(["openssl", "verify", "-CAfile", authority, certificate], check=True, capture_output=True)
+    assert own(tmp_path, "dflow-signed", "127.0.0.1") == (certificate, key)
+    subprocess.run(["openssl", "verify", "-CAfile", authority, certificate], check=True, capture_output=True)
+    Serving(certificate, key, None).context()
 
 
 def _apply(kube, manifests, *words):
