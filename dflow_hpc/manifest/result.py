@@ -298,6 +298,32 @@ class ArgoStep(ArgoObjectDict):
         }
 
 
+class _Nodes(ArgoObjectDict):
+    """A workflow's nodes: a node gets its attributes when it is taken out, because there may be thousands."""
+
+    def __init__(self, data: Mapping[str, Any]):
+        dict.__init__(self, data)
+
+    def __getitem__(self, key: str) -> Any:
+        node = super().__getitem__(key)
+        if not isinstance(node, ArgoObjectDict):
+            node = self[key] = ArgoObjectDict(node)
+        return node
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default  # noqa: SIM401  (this is that)
+
+    def values(self) -> Any:
+        return [self[key] for key in self]
+
+    def items(self) -> Any:
+        return [(key, self[key]) for key in self]
+
+    def plain(self) -> Dict[str, Any]:
+        """Return the nodes as they are: some with attributes, most without."""
+        return {key: dict.__getitem__(self, key) for key in self}
+
+
 class ArgoWorkflow(ArgoObjectDict):
     """A workflow that runs or ran: Argo's Workflow object.
 
@@ -306,14 +332,17 @@ class ArgoWorkflow(ArgoObjectDict):
     """
 
     def __init__(self, data: Mapping[str, Any]):
+        status = data.get("status") or {}
+        if status.get("nodes"):
+            data = {**data, "status": {**status, "nodes": _Nodes(status["nodes"])}}
         super().__init__(data)
         metadata = self.get("metadata") or {}
         self.setdefault("id", metadata.get("name"))
         self.setdefault("uid", metadata.get("uid"))
 
     def _nodes(self) -> Dict[str, Any]:
-        nodes: Dict[str, Any] = (self.get("status") or {}).get("nodes") or {}
-        return nodes
+        nodes = (self.get("status") or {}).get("nodes") or {}
+        return nodes.plain() if isinstance(nodes, _Nodes) else nodes
 
     def get_sub_nodes(self, id: str) -> List[str]:
         """Return the ids of all nodes below a node (which is the first), breadth first.
