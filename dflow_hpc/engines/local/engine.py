@@ -11,6 +11,7 @@ the run's files takes its lock.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
@@ -157,6 +158,7 @@ class LocalEngine:
             launch.in_background(run)
         else:
             launch.here(run, self._say, self._on_change)
+            gc.collect()  # what the run left in cycles makes room for what is asked of it next
             for line in report.lines(run, self._state(run)):
                 self._say(line)
 
