@@ -24,6 +24,8 @@ PLACE = {
 }
 """What a template must say to have its pods here."""
 _THREADS = 4
+_LOOK = 5.0
+"""Seconds after which it looks whether it is over."""
 
 
 @contextlib.contextmanager
@@ -42,13 +44,14 @@ def hollow_node(cluster, *, pods=250, seconds=1.0):
     work = queue.SimpleQueue()
     over = threading.Event()
     threads = [threading.Thread(target=_work, args=(cluster, work), daemon=True) for _ in range(_THREADS)]
-    threads.append(threading.Thread(target=_look, args=(cluster, work, seconds, over), daemon=True))
-    for thread in threads:
+    look = threading.Thread(target=_look, args=(cluster, work, seconds, over), daemon=True)
+    for thread in (*threads, look):
         thread.start()
     try:
         yield
     finally:
         over.set()
+        look.join()  # before the cluster goes, which it would complain about
         for _ in range(_THREADS):
             work.put(None)
         presence.close()
@@ -56,18 +59,17 @@ def hollow_node(cluster, *, pods=250, seconds=1.0):
 
 def _look(cluster, work, seconds, over):
     seen = set()
-    for event in cluster.watch(PODS, fields=f"spec.nodeName={NAME}"):
-        if over.is_set():
-            return
-        pod = event.object
-        uid = pod["metadata"]["uid"]
-        if event.type != "DELETED" and pod["metadata"].get("deletionTimestamp"):
-            work.put((0.0, _remove, pod))
-        elif event.type != "DELETED" and uid not in seen and pod["status"].get("phase") == "Pending":
-            seen.add(uid)
-            now = time.time()
-            work.put((0.0, _begin, pod))
-            work.put((now + seconds, _end, pod))
+    while not over.is_set():
+        for event in cluster.watch(PODS, fields=f"spec.nodeName={NAME}", seconds=_LOOK):
+            pod = event.object
+            uid = pod["metadata"]["uid"]
+            if event.type != "DELETED" and pod["metadata"].get("deletionTimestamp"):
+                work.put((0.0, _remove, pod))
+            elif event.type != "DELETED" and uid not in seen and pod["status"].get("phase") == "Pending":
+                seen.add(uid)
+                now = time.time()
+                work.put((0.0, _begin, pod))
+                work.put((now + seconds, _end, pod))
 
 
 def _work(cluster, work):

@@ -12,7 +12,7 @@ scheduler = "slurm"
 host = "{name}"
 ssh_config = "{ssh_config}"
 transport = "openssh"
-root = "{root}"
+root = "{root}/node"
 {more}
 [machine.{name}.resources]
 memory = "{memory}"

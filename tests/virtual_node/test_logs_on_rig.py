@@ -12,6 +12,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from test_on_rig import THERE, ended, node, shell, submit, tree  # noqa: F401  a fixture among them
 
+from dflow_hpc.config import config
 from dflow_hpc.kube import Cluster, connect
 from dflow_hpc.virtual_node.serving import Serving, Signing, own
 
@@ -83,7 +84,7 @@ def test_argo_ends_a_step_that_runs(kube_rig, slurm_rig, node):  # noqa: F811
 
 
 def test_the_cluster_signs_the_nodes_certificate(kube_rig, tmp_path, monkeypatch):
-    monkeypatch.setenv("KUBECONFIG", kube_rig.kubeconfig)
+    monkeypatch.setitem(config, "k8s_config_file", kube_rig.kubeconfig)
     cluster, said = Cluster(connect(namespace=kube_rig.namespace).connection, ""), []
     certificate, key = own(tmp_path, "dflow-signed", "127.0.0.1")
     signing = Signing(tmp_path, "dflow-signed", "127.0.0.1", cluster, said.append)

@@ -139,6 +139,7 @@ grep -c . /keys/key >/room/lines
 
 def test_only_what_the_pod_asks_for_reaches_the_machine_and_its_secrets_leave_it(node, slurm_rig):
     cpu = slurm_rig["cpu"]
+    root = f"{cpu.root}/node"
     volumes = [*ROOM, {"name": "keys", "secret": {"secretName": "hidden"}}]
     mounts = [*at("/room")["volumeMounts"], *at("/keys", "keys")["volumeMounts"]]
     container = shell("only", SEEN, volumeMounts=mounts)
@@ -147,12 +148,12 @@ def test_only_what_the_pod_asks_for_reaches_the_machine_and_its_secrets_leave_it
     status = ended(node, "bare")
     assert status["phase"] == "Succeeded", status
     assert "message" not in status["containerStatuses"][0]["state"]["terminated"]
-    names = cpu.ok(f"cd {cpu.root} && find . -mindepth 1 -maxdepth 2").splitlines()
+    names = cpu.ok(f"cd {root} && find . -mindepth 1 -maxdepth 2").splitlines()
     inside = re.compile(r"\./(bin|\.in|\.old|\.done|\.cas)/")
     assert [name for name in names if not inside.match(name) and not NAMES.fullmatch(name[2:])] == []
-    assert cpu.ok(f"cat {cpu.root}/*/attempt.1/volumes/room/lines | sort -u") == "1"
-    assert cpu.ok(f"ls -d {cpu.root}/*/attempt.1/private {cpu.root}/*/attempt.1/env.sh 2>/dev/null || true") == ""
-    assert cpu.ok(f"grep -rlE 'hush-hush|eyJhbGci' {cpu.root} || true") == ""
+    assert cpu.ok(f"cat {root}/*/attempt.1/volumes/room/lines | sort -u") == "1"
+    assert cpu.ok(f"ls -d {root}/*/attempt.1/private {root}/*/attempt.1/env.sh 2>/dev/null || true") == ""
+    assert cpu.ok(f"grep -rlE 'hush-hush|eyJhbGci' {root} || true") == ""
 
 
 def test_a_token_of_the_api_needs_an_annotation_and_ends_with_the_pod(node, slurm_rig):
@@ -172,7 +173,7 @@ def test_a_token_of_the_api_needs_an_annotation_and_ends_with_the_pod(node, slur
     assert "dflow-hpc/allow: service-account-token" in status["message"]
     status = ended(node, "allowed")
     assert status["containerStatuses"][0]["state"]["terminated"]["message"].strip() == "eyJhbG"
-    assert cpu.ok(f"grep -rl eyJhbG {cpu.root} --include=token || true") == ""
+    assert cpu.ok(f"grep -rl eyJhbG {cpu.root}/node --include=token || true") == ""
 
 
 def test_a_pod_that_is_deleted_gets_its_grace(node, slurm_rig):
