@@ -13,6 +13,8 @@
 # at once, then after 10 s, and then each time twice as long, up to 300 s, as a kubelet does it; after a run of ten minutes
 # from the start. With a policy Never there are TRIES, PAUSE seconds apart.
 # What is told to end gets TERM, and KILL after GRACE seconds. What a container leaves behind ends with the job.
+# A signal that meets a shell which has just been forked may be lost, or end it unheard. So each that is told to end has a
+# file "over" too, which it looks for when it can hear; before that ("up") no keeper gets a signal.
 set -u
 policy=$1 grace=$2 over=''
 first=$(sed -n 's/^main \([^ ]*\) .*/\1/p' pod.list | head -n 1)
@@ -26,6 +28,8 @@ keep() {
     [ "$kind" != sidecar ] || policy=Never
     if [ "$kind,$policy" = init,Always ]; then policy=OnFailure; fi
     trap 'tell_to_end' TERM
+    : >"$home/up"
+    if [ -e private/containers/.over ]; then over=1 code=143; fi
     while [ "$tries" -gt 0 ] && [ -z "$over" ]; do
         run
         case $policy,$code in
@@ -44,7 +48,7 @@ run() {
     : >"pod/$name/termination-log"
     began=$(date +%s)
     echo "$began" >"pod/$name/began"
-    (cd "$home" && exec sh ./leaf.sh) </dev/null >>"$log" 2>&1 3>&- &
+    (cd "$home" && if [ -e over ]; then exit 143; fi && exec sh ./leaf.sh) </dev/null >>"$log" 2>&1 3>&- &
     attend $!
     code=$status
     [ -z "$timer" ] || kill "$timer" 2>/dev/null
@@ -67,12 +71,13 @@ attend() {
 }
 
 rest() {
-    sleep "$1" 3>&- &
+    ([ -e "$home/over" ] || exec sleep "$1") 3>&- &
     attend $!
 }
 
 tell_to_end() {
     hit=1 over=1
+    : >"$home/over"
     [ -n "$child" ] || return 0
     kill -TERM "$child" 2>/dev/null
     [ -z "$timer" ] || return 0
@@ -112,7 +117,7 @@ begin() {
     begun="$begun$2 " alive=$((alive + 1))
     if [ "$1" = main ]; then mains=$((mains + 1)) began_mains="$began_mains$2 "; fi
     keep "$@" 2>/dev/null & # a shell says there how a child has died
-    keepers="$keepers $!"
+    keepers="$keepers $2=$!"
 }
 
 # Wait until a container has ended for good: $ended has " NAME=CODE" of each. A signal may come instead.
@@ -128,8 +133,10 @@ hear() {
 
 finish() {
     over=1
-    # shellcheck disable=SC2086
-    [ -z "$keepers" ] || kill -TERM $keepers 2>/dev/null
+    : >private/containers/.over
+    for keeper in $keepers; do
+        [ ! -e "private/containers/${keeper%=*}/up" ] || kill -TERM "${keeper#*=}" 2>/dev/null
+    done
 }
 
 # The code with which a container has ended, or nothing.
@@ -163,6 +170,7 @@ launch() {
 }
 
 begun=' ' began_mains=' ' ended=' ' keepers='' alive=0 mains=0 rc=0
+rm -f private/containers/.over private/containers/*/over private/containers/*/up # of a job that was begun again
 trap finish TERM
 mkdir -p pod
 mkfifo pod/.events && exec 3<>pod/.events && rm -f pod/.events || exit 64
