@@ -29,7 +29,10 @@ keep() {
     if [ "$kind,$policy" = init,Always ]; then policy=OnFailure; fi
     trap 'tell_to_end' TERM
     : >"$home/up"
-    if [ -e private/containers/.over ]; then over=1 code=143; fi
+    if [ -e private/containers/.over ]; then
+        over=1 code=143
+        echo "$(date +%s) $(date +%s) 143" >"pod/$name/state"
+    fi
     while [ "$tries" -gt 0 ] && [ -z "$over" ]; do
         run
         case $policy,$code in
