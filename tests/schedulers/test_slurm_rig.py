@@ -105,9 +105,10 @@ def test_a_gpu_and_a_warning(slurm_rig):
     job, accepted = submit(cluster, resources=wanted, warn=60, body=body)
     (state,) = until(cluster, accepted.id, ended)
     assert (state.word, state.failure) == ("FAILED", None)
-    device, said = cluster.ok(f"cat {shlex.quote(job.directory)}/{SLURM.output(None)}").splitlines()
+    device, *said = cluster.ok(f"cat {shlex.quote(job.directory)}/{SLURM.output(None)}").splitlines()
     assert device.isdecimal()
-    assert said == "soon"
+    # Slurm's own complaint that the job ended before it had sent all its signals may stand there too.
+    assert [line for line in said if not line.startswith("slurmstepd-")] == ["soon"]
 
 
 def test_refusals_and_description(cluster):
