@@ -12,40 +12,31 @@ ids are used again: where a name is shown, it must be the batch's.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dflow_hpc.errors import HostUnreachable, StorageError
-from dflow_hpc.executors import schedulers, urls
+from dflow_hpc.executors import arrivals, schedulers
+from dflow_hpc.executors.addresses import Addresses
 from dflow_hpc.executors.broker.follow import Logs
 from dflow_hpc.executors.faults import fault
+from dflow_hpc.executors.loads import Packer
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.protocol import (
-    Cargo,
     Frame,
     NotThere,
-    Pieces,
     ProtocolError,
     Questions,
     Scripts,
-    leaf_files,
-    unpack,
 )
-from dflow_hpc.executors.schedulers import JobScript, JobState, Phase, SchedulerSilent
-from dflow_hpc.executors.schedulers.texts import seconds
+from dflow_hpc.executors.schedulers import JobState, Phase, SchedulerSilent
 from dflow_hpc.executors.site import (
     Batch,
     Bounds,
     Bytes,
-    Folded,
     Look,
     Marker,
     NotBegun,
@@ -58,36 +49,13 @@ from dflow_hpc.executors.site import (
     Verdict,
 )
 from dflow_hpc.executors.transport import Answer, Transport, open_transport
-from dflow_hpc.executors.urls import UrlRoute, Want
 
 _T = TypeVar("_T")
-_MARKER = "exit.json"
-_UNSENT = "unsent"
 _PROGRESS = (
     r"""while read -r d; do [ ! -s "$d/progress" ] || printf '%s\t%s\n' "$d" "$(tail -n 1 "$d/progress")"; done"""
 )
 _INSIDE = 3600.0
 """Seconds without a byte that a command in a job may take."""
-
-
-@dataclass
-class _Load:
-    """What one submission brings."""
-
-    cargo: Cargo = field(default_factory=Cargo)
-    brings: set[str] = field(default_factory=set)
-    needs: set[str] = field(default_factory=set)
-    spared: int = 0
-    """Bytes of pieces that need not be sent."""
-    signed: dict[str, tuple[list[Want], float]] = field(default_factory=dict)
-
-    def wants(self, name: str, scripts: Scripts) -> bool:
-        """Note that something is taken from the cache there; say whether it must be packed for that."""
-        self.needs.add(name)
-        if name in self.brings or scripts.has(name):
-            return False
-        self.brings.add(name)
-        return True
 
 
 class RemoteSite:
@@ -104,14 +72,10 @@ class RemoteSite:
         self.transport = transport or open_transport(machine)
         self._scripts = Scripts(self.transport, machine.root)
         self._forget: set[str] = set()
-        self._code: dict[Path, str] = {}
         self._logs = Logs()
         self._spared = 0
-        self._routes: dict[tuple[str | None, float], UrlRoute] = {}
-        self._signed: dict[str, tuple[list[Want], float]] = {}
-        """Of jobs that live, by token: the addresses that they were given, and when; in seconds since the epoch."""
-        self._unsent: set[str] = set()
-        """Tokens of jobs that have ended and did not get their outputs to the object storage."""
+        self.addresses = Addresses(self._scripts)
+        self._packer = Packer(self._scheduler, self._scripts, self.addresses)
         self._by_url = Bytes()
         self._lock = threading.Lock()
         self._facts: schedulers.Facts | None = None
@@ -143,117 +107,16 @@ class RemoteSite:
         return {batch.id: self._verdict(frames.get(batch.id)) for batch in batches}
 
     def _bring(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> dict[str, Frame]:
-        load = self._pack(batches, parcels)
+        load = self._packer.pack(batches, parcels)
         fault("remote.submit.packed")
         try:
             frames = self._scripts.submit(load.cargo, load.brings, load.needs)
         except NotThere:  # it is known now what to bring again
-            load = self._pack(batches, parcels)
+            load = self._packer.pack(batches, parcels)
             frames = self._scripts.submit(load.cargo, load.brings, load.needs)
         self._spared += load.spared
-        self._signed |= load.signed
+        self.addresses.given(load.signed)
         return frames
-
-    def _pack(self, batches: Sequence[Batch], parcels: Mapping[str, Parcel]) -> _Load:
-        load = _Load()
-        for batch in batches:
-            for token in batch.tokens:
-                self._pack_leaf(load, token, parcels[token])
-            script = self._job(batch)
-            self._scripts.add_batch(load.cargo, batch.id, script, self._scheduler.submit("job.sh"), batch.tokens)
-        return load
-
-    def _pack_leaf(self, load: _Load, token: str, parcel: Parcel) -> None:
-        code = None
-        if parcel.code is not None:
-            sha = self._hash(parcel.code)
-            code = f"{self._scripts.home().root}/.cas/{sha}"
-            if load.wants(sha, self._scripts):
-                self._scripts.add_code(load.cargo, sha, parcel.code)
-        there = self._scripts.leaf_directory(token)
-        spec = parcel.spec.unfolded() if isinstance(parcel.spec, Folded) else parcel.spec
-        files = leaf_files(
-            spec,
-            here=parcel.root,
-            there=there,
-            scripts=self._scripts.home().scripts,
-            code=code,
-            setup=parcel.machine.setup,
-            runtime=parcel.machine.containers,
-        )
-        pieces = Pieces(spec.get("own", ()), spec.get("pulls", ()))
-        self._scripts.add_leaf(load.cargo, token, files, parcel.root, pieces)
-        route = self._route(parcel)
-        if route is not None:
-            self._add_urls(load, token, parcel, route, pieces)
-        for piece in pieces.found:
-            if route is not None and not self._scripts.has(piece.name):
-                continue  # the job pulls it
-            if load.wants(piece.name, self._scripts):
-                self._scripts.add_piece(load.cargo, piece)
-            else:
-                load.spared += piece.size
-
-    # The URL route
-
-    def _route(self, parcel: Parcel) -> UrlRoute | None:
-        machine = parcel.machine
-        if machine.staging != "s3":
-            return None
-        known = (machine.s3_endpoint, machine.waits.url)
-        with self._lock:
-            if known not in self._routes:
-                self._routes[known] = UrlRoute(machine)
-            return self._routes[known]
-
-    def _add_urls(self, load: _Load, token: str, parcel: Parcel, route: UrlRoute, pieces: Pieces) -> None:
-        wants = self._wants(parcel, route, pieces)
-        self._scripts.add_file(load.cargo, token, "puts.list", urls.puts_list(parcel.spec))
-        self._scripts.add_file(load.cargo, token, "urls", route.sign(wants))
-        load.signed[token] = (wants, time.time())
-
-    def _wants(self, parcel: Parcel, route: UrlRoute, pieces: Pieces) -> list[Want]:
-        lifted = [route.lift(piece) for piece in pieces.found if not self._scripts.has(piece.name)]
-        return urls.distinct([*urls.wants_of(parcel.spec), *lifted])
-
-    def _renewed(self, parcels: Mapping[str, Parcel | None]) -> dict[str, bytes]:
-        """Return new addresses for jobs whose addresses are past half of their time; of an earlier life, for all."""
-        found = {}
-        for token, parcel in parcels.items():
-            route = self._route(parcel) if parcel is not None else None
-            wants, at = self._signed.get(token, ([], 0.0))
-            if parcel is None or route is None or time.time() - at < parcel.machine.waits.url / 2:
-                continue
-            if not at:
-                pieces = Pieces()
-                Scripts.walk(parcel.root, pieces)
-                wants = self._wants(parcel, route, pieces)
-            self._signed[token] = (wants, time.time())
-            if wants:
-                found[token] = route.sign(wants)
-        return found
-
-    def _hash(self, code: Path) -> str:
-        if code not in self._code:
-            digest = hashlib.sha256()
-            for path in sorted(code.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    content = hashlib.sha256(path.read_bytes()).hexdigest()
-                    digest.update(f"{path.relative_to(code)}\0{content}\n".encode())
-            self._code[code] = digest.hexdigest()
-        return self._code[code]
-
-    def _job(self, batch: Batch) -> str:
-        job = JobScript(
-            name=batch.name,
-            comment=batch.comment,
-            directory=self._scripts.batch_directory(batch.id),
-            resources=batch.resources,
-            body=self._scripts.body(batch.id, batch.pack),
-            members=batch.jobs,
-            warn=seconds(batch.resources.warn) if batch.resources.warn else None,
-        )
-        return self._scheduler.script(job)
 
     def _verdict(self, frame: Frame | None) -> Verdict:
         if frame is None:
@@ -308,7 +171,7 @@ class RemoteSite:
         forget = self._take_forgotten()
         try:
             with _troubles():
-                renew = self._renewed(parcels)
+                renew = self.addresses.renewed(parcels)
                 asked = Questions(run=commands, forget=forget, settle=gone, wait_for=list(parcels), renew=renew)
                 reply = self._scripts.ask(asked)
         except HostUnreachable:
@@ -323,18 +186,16 @@ class RemoteSite:
         if look.history is None and self.facts().accounting is False:
             look.history = []  # it keeps none: that is an answer
         roots = {token: parcel.directory for token in reply.ended if (parcel := parcels.get(token)) is not None}
-        records = _bring(reply.outputs, roots, self._logs)
+        records = arrivals.bring(reply.outputs, roots, self._logs)
         for token, record in records.items():
             self._note_end(token, record)
         look.markers = {token: Marker(record, bool(record["complete"])) for token, record in records.items()}
         return look
 
     def _note_end(self, token: str, record: Mapping[str, Any]) -> None:
-        self._signed.pop(token, None)
+        self.addresses.ended(token, sent=record.get("sent", True))
         pulled, pushed, spared = (record.get(name, 0) for name in ("pulled", "pushed", "spared"))
         self._by_url += Bytes(url_there=pulled, url_back=pushed, cached=spared)
-        if not record.get("sent", True):
-            self._unsent.add(token)
 
     def _history(self, live: Sequence[tuple[Batch, str]], gone: set[str]) -> list[str]:
         ids = []
@@ -371,18 +232,14 @@ class RemoteSite:
     def fetch(self, parcels: Mapping[str, Parcel]) -> dict[str, str]:
         """Bring all outputs of leaves; see ``Site``. What a job could not store in the object storage is stored now."""
         with _troubles():
-            late = {
-                token: route.sign(urls.wants_of(parcel.spec))
-                for token, parcel in parcels.items()
-                if token in self._unsent and (route := self._route(parcel)) is not None
-            }
+            late = self.addresses.late(parcels)
             data = self._scripts.fetch(list(parcels), late)
         roots = {token: parcel.directory for token, parcel in parcels.items()}
         for token in late:
-            Path(roots[token], _UNSENT).unlink(missing_ok=True)
-        _bring(data, roots, self._logs)
-        wrong = {token: _content(Path(roots[token], _UNSENT)) for token in late}
-        self._unsent -= {token for token, words in wrong.items() if not words}
+            arrivals.clear_unsent(roots[token])
+        arrivals.bring(data, roots, self._logs)
+        wrong = {token: arrivals.unsent(roots[token]) for token in late}
+        self.addresses.stored(token for token, words in wrong.items() if not words)
         return {**dict.fromkeys(parcels, ""), **wrong}
 
     def peek(self, tokens: Mapping[str, Path]) -> None:
@@ -471,8 +328,7 @@ class RemoteSite:
     def bytes(self) -> Bytes:
         """Return what went which way so far."""
         link = Bytes(link_there=self.transport.sent, link_back=self.transport.received, cached=self._spared)
-        uploaded = sum(route.uploaded for route in self._routes.values())
-        return link + self._by_url + Bytes(uploaded=uploaded)
+        return link + self._by_url + Bytes(uploaded=self.addresses.uploaded)
 
     def close(self) -> None:
         """Say what may be forgotten, if the machine was used, and give the link up."""
@@ -493,38 +349,6 @@ def _sighting(batch: Batch, index: int, state: JobState) -> Sighting:
         node=state.node,
         expected=state.start,
     )
-
-
-def _bring(data: bytes, roots: Mapping[str, str], logs: Logs) -> dict[str, dict[str, Any]]:
-    """Unpack what came into the leaves' directories; return the markers that were in it, by token.
-
-    They are kept apart: in a leaf's directory here ``exit.json`` is the engine's own record.
-    """
-    records: dict[str, dict[str, Any]] = {}
-    if not data:
-        return records
-    with tempfile.TemporaryDirectory() as room:
-
-        def place(name: str) -> Path | None:
-            key, attempt, *rest = PurePosixPath(name).parts if name.count("/") > 1 else ("", "", "")
-            token = f"{key}-{attempt.removeprefix('attempt.')}"
-            if token not in roots:
-                return None
-            # A Path for each token beforehand would keep each part of each name: CPython interns them.
-            return Path(room, token) if rest == [_MARKER] else Path(roots[token], *rest)
-
-        unpack(data, place)
-        fault("remote.brought")
-        for token, directory in roots.items():
-            path, root = Path(room, token), Path(directory)
-            if path.exists():
-                records[token] = json.loads(path.read_bytes())
-                logs.join(token, root / "log.txt", root / "log.tail", records[token].get("log"))
-    return records
-
-
-def _content(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _text(data: bytes) -> str:

@@ -84,7 +84,7 @@ def test_an_upload_that_fails_is_repeated_alone_and_ends_with_the_words_of_curl(
     assert "curl: (7)" in words
     assert "Signature" not in words
     assert not (leaf / "urls").exists()
-    there.site._routes.clear()  # the storage can be reached again
+    there.site.addresses.routes.clear()  # the storage can be reached again
     machine = Machine("far", "shell", transport="local", root=str(there.root), staging="s3")
     parcel = there.parcels["k-1"]
     again = Parcel("k", "step", "wf/step", Resources(), parcel.spec, parcel.directory, machine=machine)
