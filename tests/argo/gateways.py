@@ -20,35 +20,19 @@ from dflow_hpc.executors.broker.records import fold
 from dflow_hpc.executors.journal import Reader
 
 SECONDS = 60
-PROFILE = """
-[machine.{name}]
-scheduler = "slurm"
-host = "{cluster}"
-ssh_config = "{ssh_config}"
-root = "{root}/bridge"
-setup = ["export PYTHONPATH={root}/python OMP_NUM_THREADS=1"]
-[machine.{name}.resources]
-queue = "{cluster}"
-cpus = 1
-memory = "{memory}"
-time = "10m"
-[machine.{name}.waits]
-fast = {fast}
-again = 2
-login = 1
-unreachable = 2
-"""
 
 
 def profile(cluster, name=None, *, memory="100MB", fast=1.0):
     """Return the text of a machine's profile; its name is the cluster's unless given."""
-    return PROFILE.format(
-        name=name or cluster.name,
-        cluster=cluster.name,
-        ssh_config=cluster.ssh_config,
-        root=cluster.root,
+    return cluster.profile(
+        name,
+        root=f"{cluster.root}/bridge",
+        more=f'setup = ["export PYTHONPATH={cluster.root}/python OMP_NUM_THREADS=1"]',
+        waits=f"fast = {fast}\nagain = 2\nlogin = 1\nunreachable = 2",
+        queue=cluster.name,
+        cpus=1,
         memory=memory,
-        fast=fast,
+        time="10m",
     )
 
 

@@ -1,33 +1,13 @@
 """Many steps on a real Argo, with pods that run nothing: a fan-out, and a workflow in pieces."""
 
 import pytest
-from rig.hollow import PLACE, hollow_node
+from rig.hollow import hollow_node, step, workflow
 
-from dflow_hpc.compile import Compiled
 from dflow_hpc.engines.argo import pieces
 from dflow_hpc.kube import WORKFLOWS
 
 pytestmark = pytest.mark.rig
 SECONDS = 600
-LEAF = {
-    "name": "square-0123456789",
-    "inputs": {"parameters": [{"name": "n", "description": '{"type": "int"}'}]},
-    "outputs": {"parameters": [{"name": "square", "valueFrom": {"path": "/square"}, "description": '{"type": "int"}'}]},
-    "container": {"image": "busybox", "command": ["true"]},
-    **PLACE,
-}
-
-
-def _workflow(steps):
-    spec = {"entrypoint": "main", "templates": [LEAF, {"name": "main", "steps": [steps]}]}
-    spec |= {"podGC": {"strategy": "OnPodCompletion"}, "serviceAccountName": "argo", "parallelism": 240}
-    kind = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
-    return Compiled({**kind, "metadata": {"generateName": "large-"}, "spec": spec})
-
-
-def _step(name, n, **more):
-    arguments = {"parameters": [{"name": "n", "value": n}]}
-    return {"name": name, "template": LEAF["name"], "arguments": arguments, **more}
 
 
 def _run(argo, compiled):
@@ -41,8 +21,8 @@ def _run(argo, compiled):
 
 
 def test_a_fan_out_of_150_is_one_request(argo):
-    fan = _step("square", "{{item}}", withSequence={"count": "150"})
-    _, nodes, sent = _run(argo, _workflow([fan]))
+    fan = step("square", "{{item}}", withSequence={"count": "150"})
+    _, nodes, sent = _run(argo, workflow([fan]))
     assert sent == 1
     done = [node["outputs"]["parameters"][0]["value"] for node in nodes if node["type"] == "Pod"]
     assert done == ["1"] * 150
@@ -51,7 +31,7 @@ def test_a_fan_out_of_150_is_one_request(argo):
 def test_a_workflow_in_pieces_is_one_run(argo, monkeypatch):
     monkeypatch.setattr(pieces, "MOST", 3500)
     monkeypatch.setattr(pieces, "PIECE", 2000)
-    name, nodes, sent = _run(argo, _workflow([_step(f"square-{n}", str(n)) for n in range(20)]))
+    name, nodes, sent = _run(argo, workflow([step(f"square-{n}", str(n)) for n in range(20)]))
     parts = argo.cluster.list(WORKFLOWS, labels=f"{pieces.RUN}={name}", brief=True)
     assert sent == len(parts) > 2
     assert {f"square-{n}" for n in range(20)} <= {node["displayName"] for node in nodes if node["phase"] == "Succeeded"}

@@ -38,7 +38,7 @@ CLUSTER_OF = {"cpu": "cpu", "gpu": "gpu", "tight": "cpu", "again": "cpu", "packe
 """The profiles: ``tight`` has its root on a small file system, jobs of ``again`` may be requeued, leaves of ``packed``
 share jobs, data of ``stored`` go by signed addresses."""
 ROUTES = {"stored": 'staging = "s3"'}
-ASKED = {"again": 'extra = ["--requeue"]', "packed": "pack = 3"}
+ASKED = {"again": {"extra": ["--requeue"]}, "packed": {"pack": 3}}
 QUICK = """\
 quiet = 0.1
 longest = 0.5
@@ -51,21 +51,6 @@ fast = 0.5
 steady = 1
 slowest = 3
 login = 0.2
-"""
-PROFILE = """
-[machine.{name}]
-scheduler = "slurm"
-host = "{cluster}"
-ssh_config = "{ssh_config}"
-root = "{root}"
-{route}
-[machine.{name}.resources]
-queue = "{cluster}"
-memory = "100MB"
-time = "5m"
-{asked}
-[machine.{name}.waits]
-{waits}
 """
 PROGRAM = """\
 set -e
@@ -86,15 +71,13 @@ def profiles(clusters, waits=QUICK):
     """Return the text of machines.toml; no ``waits`` are the usual ones."""
     text = ""
     for name, there in placed_on(clusters).items():
-        cluster = there.name
-        text += PROFILE.format(
-            name=name,
-            cluster=cluster,
-            ssh_config=there.ssh_config,
+        text += there.profile(
+            name,
             root=root_of(name, there),
-            route=ROUTES.get(name, ""),
-            asked=ASKED.get(name, ""),
+            more=ROUTES.get(name, ""),
             waits=waits,
+            queue=there.name,
+            **ASKED.get(name, {}),
         )
     return text
 

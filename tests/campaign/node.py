@@ -27,27 +27,15 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(1, str(Path(__file__).parents[1] / "virtual_node"))
+import at_rig
 from rig.fixtures import kubernetes, run_ctl, slurm_clusters
 
 from dflow_hpc.kube import PODS, Conflict, KubeError, connect
 
 NODE = "dflow-load"
-PROFILE = """
-[machine.load]
-scheduler = "slurm"
-host = "{name}"
-ssh_config = "{ssh_config}"
-transport = "paramiko"
-root = "{root}/node"
-[machine.load.resources]
-memory = "16MB"
-time = "5m"
-[machine.load.waits]
-{waits}
-"""
 SHORT = "look_up = 5.0\nunreachable = 2.0\nagain = 2.0\nlogin = 2.0\nsteady = 4.0\nslowest = 8.0\ngrace = 60.0"
 PROGRAM = (
     'read up rest < /proc/uptime; echo "start $0 $up" >> {ledger}; sleep {seconds}; '
@@ -66,26 +54,18 @@ class Node:
 
     def __init__(self, directory, kube, cluster, waits):
         self.directory, self.kube, self.cluster = directory, kube, cluster
-        (directory / "machines.toml").write_text(PROFILE.format(**vars(cluster), waits=waits))
-        self.environment = {
-            **os.environ,
-            "DFLOW_MACHINES": str(directory / "machines.toml"),
-            "KUBECONFIG": kube.kubeconfig,
-            "DFLOW_NAMESPACE": kube.namespace,
-        }
+        profile = cluster.profile(
+            "load", root=f"{cluster.root}/node", more='transport = "paramiko"', waits=waits, memory="16MB"
+        )
+        where = {"name": NODE, "address": at_rig.address(kube)}
+        self.words, self.environment = at_rig.command(kube, directory, profile, "load", **where)
         self.process = None
         self.start()
-        kube.kubectl("wait", f"node/{NODE}", "--for=create", "--timeout=60s", timeout=90)
-        kube.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=60s", timeout=90)
+        at_rig.ready(kube, NODE)
 
     def start(self):
-        keys = Path(self.kube.kubeconfig).parent / "pki"
-        words = [sys.executable, "-m", "dflow_hpc.cli.main", "node", "run", "--machine", "load", "--name", NODE]
-        words += ["--state", self.directory / "state", "--port", "0"]
-        words += ["--address", urlsplit(self.kube.server).hostname]
-        words += ["--tls-cert", keys / "kubelet.crt", "--tls-key", keys / "kubelet.key"]
         with (self.directory / "node.log").open("a") as log:
-            self.process = subprocess.Popen(words, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.words, env=self.environment, stdout=log, stderr=log)
 
     def kill(self):
         self.process.kill()

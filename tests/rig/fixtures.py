@@ -68,6 +68,33 @@ class Cluster:
         self.touched = True
         return run_ctl(verb, host or self.name, *words)
 
+    def profile(self, name=None, *, root, more="", waits="", **resources):
+        """Return the text of a machine's profile for it.
+
+        Args:
+            name: The machine's; the cluster's own unless given.
+            root: The machine's root, there.
+            more: Further lines.
+            waits: Lines of its waits.
+            resources: Of a job that does not say them.
+        """
+        name, resources = name or self.name, {"memory": "100MB", "time": "5m", **resources}
+        return "\n".join(
+            [
+                f"[machine.{name}]",
+                'scheduler = "slurm"',
+                f'host = "{self.name}"',
+                f'ssh_config = "{self.ssh_config}"',
+                f'root = "{root}"',
+                more,
+                f"[machine.{name}.resources]",
+                *(f"{key} = {json.dumps(value)}" for key, value in resources.items()),
+                f"[machine.{name}.waits]",
+                waits,
+                "",
+            ]
+        )
+
     def heal(self):
         """Cancel all jobs and undo all failures."""
         run_ctl("heal", self.name)

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 
+from dflow_hpc.compile import Compiled
 from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, KubeError, NotFound
 from dflow_hpc.virtual_node import argo_pod, status
 from dflow_hpc.virtual_node.node import Capacity
@@ -23,9 +24,29 @@ PLACE = {
     "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
 }
 """What a template must say to have its pods here."""
+_LEAF = {
+    "name": "square-0123456789",
+    "inputs": {"parameters": [{"name": "n", "description": '{"type": "int"}'}]},
+    "outputs": {"parameters": [{"name": "square", "valueFrom": {"path": "/square"}, "description": '{"type": "int"}'}]},
+    "container": {"image": "busybox", "command": ["true"]},
+    **PLACE,
+}
 _THREADS = 4
 _LOOK = 5.0
 """Seconds after which it looks whether it is over."""
+
+
+def workflow(steps):
+    """Return a compiled workflow of steps beside each other, whose pods run here."""
+    spec = {"entrypoint": "main", "templates": [_LEAF, {"name": "main", "steps": [steps]}]}
+    spec |= {"podGC": {"strategy": "OnPodCompletion"}, "serviceAccountName": "argo", "parallelism": 240}
+    kind = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
+    return Compiled({**kind, "metadata": {"generateName": "large-"}, "spec": spec})
+
+
+def step(name, n, **more):
+    """Return one of its steps, which takes a number."""
+    return {"name": name, "template": _LEAF["name"], "arguments": {"parameters": [{"name": "n", "value": n}]}, **more}
 
 
 @contextlib.contextmanager

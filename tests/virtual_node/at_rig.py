@@ -5,25 +5,50 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
-PROFILE = """
-[machine.{name}]
-scheduler = "slurm"
-host = "{name}"
-ssh_config = "{ssh_config}"
-transport = "openssh"
-root = "{root}/node"
-{more}
-[machine.{name}.resources]
-memory = "{memory}"
-time = "5m"
-"""
+from urllib.parse import urlsplit
 
 
 def there(cluster):
     """Return what lets a pod run on a cluster's node, and nowhere else."""
     tolerations = [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}]
     return {"nodeSelector": {"kubernetes.io/hostname": f"dflow-{cluster}"}, "tolerations": tolerations}
+
+
+def command(kube, folder, profile, machine, **options):
+    """Return the words and the variables of a node's process.
+
+    Args:
+        kube: The rig's Kubernetes.
+        folder: For its profile and its state.
+        profile: The text of the machine's profile.
+        machine: Its name.
+        options: Further options of ``node run``.
+    """
+    (folder / f"{machine}.toml").write_text(profile)
+    environment = {
+        **os.environ,
+        "DFLOW_MACHINES": str(folder / f"{machine}.toml"),
+        "KUBECONFIG": kube.kubeconfig,
+        "DFLOW_NAMESPACE": kube.namespace,
+    }
+    keys = Path(kube.kubeconfig).parent / "pki"  # of the rig's authority, for its address and 127.0.0.1
+    options |= {"state": folder / f"state-{machine}", "port": 0}
+    options |= {"tls-cert": keys / "kubelet.crt", "tls-key": keys / "kubelet.key"}
+    words = [sys.executable, "-m", "dflow_hpc.cli.main", "node", "run", "--machine", machine]
+    for option, value in options.items():
+        words += [f"--{option}", str(value)]
+    return words, environment
+
+
+def address(kube):
+    """Return the address at which the rig's API server finds this host."""
+    return urlsplit(kube.server).hostname
+
+
+def ready(kube, name):
+    """Wait until a Node is there and ready."""
+    kube.kubectl("wait", f"node/{name}", "--for=create", "--timeout=60s", timeout=90)
+    kube.kubectl("wait", f"node/{name}", "--for=condition=Ready", "--timeout=60s", timeout=90)
 
 
 @contextlib.contextmanager
@@ -38,23 +63,12 @@ def node(kube, cluster, folder, more="", memory="64MB"):
         memory: Of each job that does not say it.
     """
     name = f"dflow-{cluster.name}"
-    file = folder / f"{cluster.name}.toml"
-    file.write_text(PROFILE.format(more=more, memory=memory, **vars(cluster)))
-    environment = {
-        **os.environ,
-        "DFLOW_MACHINES": str(file),
-        "KUBECONFIG": kube.kubeconfig,
-        "DFLOW_NAMESPACE": kube.namespace,
-    }
-    keys = Path(kube.kubeconfig).parent / "pki"  # of the rig's authority, for 127.0.0.1
-    words = [sys.executable, "-m", "dflow_hpc.cli.main", "node", "run", "--machine", cluster.name]
-    words += ["--state", folder / f"state-{cluster.name}", "--port", "0"]
-    words += ["--tls-cert", keys / "kubelet.crt", "--tls-key", keys / "kubelet.key"]
+    profile = cluster.profile(root=f"{cluster.root}/node", more=f'transport = "openssh"\n{more}', memory=memory)
+    words, environment = command(kube, folder, profile, cluster.name)
     with (folder / f"{name}.log").open("w+") as log:
         process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
         try:
-            kube.kubectl("wait", f"node/{name}", "--for=create", "--timeout=60s", timeout=90)
-            kube.kubectl("wait", f"node/{name}", "--for=condition=Ready", "--timeout=60s", timeout=90)
+            ready(kube, name)
             yield process
         finally:
             kube.kubectl("delete", "workflows", "--all", timeout=120)

@@ -2,35 +2,22 @@
 
 import copy
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import at_rig
 
 pytestmark = pytest.mark.rig
 
 NODE = "dflow-cpu"
-PROFILE = """
-[machine.cpu]
-scheduler = "slurm"
-host = "{name}"
-ssh_config = "{ssh_config}"
-transport = "openssh"
-root = "{root}"
-[machine.cpu.resources]
-memory = "64MB"
-time = "5m"
-"""
-THERE = {
-    "nodeSelector": {"kubernetes.io/hostname": NODE},
-    "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
-}
+THERE = at_rig.there("cpu")
 
 
 def shell(name, line, **more):
@@ -79,35 +66,16 @@ WORKFLOWS = {
 @pytest.fixture
 def node(kube_rig, slurm_rig, tmp_path):
     """Give a function that starts the node's process; it returns when the node is there."""
-    (tmp_path / "machines.toml").write_text(PROFILE.format(**vars(slurm_rig["cpu"])))
-    environment = {
-        **os.environ,
-        "DFLOW_MACHINES": str(tmp_path / "machines.toml"),
-        "KUBECONFIG": kube_rig.kubeconfig,
-        "DFLOW_NAMESPACE": kube_rig.namespace,
-    }
-    keys = Path(kube_rig.kubeconfig).parent / "pki"  # of the rig's authority, for the rig's address
-    address = urlsplit(kube_rig.server).hostname
+    cpu = slurm_rig["cpu"]
+    profile = cpu.profile(root=cpu.root, more='transport = "openssh"', memory="64MB")
+    words, environment = at_rig.command(kube_rig, tmp_path, profile, "cpu", address=at_rig.address(kube_rig))
     started = []
 
     def start(**variables):
         with (tmp_path / "node.log").open("a") as log:
-            words = [sys.executable, "-m", "dflow_hpc.cli.main", "node", "run", "--machine", "cpu"]
-            words += [
-                "--state",
-                tmp_path / "state",
-                "--address",
-                address,
-                "--port",
-                "0",
-                "--tls-cert",
-                keys / "kubelet.crt",
-            ]
-            words += ["--tls-key", keys / "kubelet.key"]
             process = subprocess.Popen(words, env={**environment, **variables}, stdout=log, stderr=log)
         started.append(process)
-        kube_rig.kubectl("wait", f"node/{NODE}", "--for=create", "--timeout=60s", timeout=90)
-        kube_rig.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=60s", timeout=90)
+        at_rig.ready(kube_rig, NODE)
         return process
 
     yield start
