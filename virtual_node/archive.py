@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dflow_hpc.engines.local.work.staging import error_text
 from dflow_hpc.errors import StorageError
 from dflow_hpc.storage.objects import ObjectStore
 
@@ -35,7 +36,7 @@ def with_log(record: Object, template: Object, log: Path, store: Callable[[], Ob
     except StorageError as error:
         if record["phase"] != "Succeeded":
             return record  # why it failed says more
-        return {**record, "phase": "Error", "message": f"wait: Error (exit code 64): {error}"}
+        return {**record, "phase": "Error", "message": error_text("wait", str(error))}
     outputs = record.get("outputs") or {}
     artifacts = [*(outputs.get("artifacts") or ()), {"name": "main-logs", "s3": {"key": key}}]
     return {**record, "outputs": {**outputs, "artifacts": artifacts}}

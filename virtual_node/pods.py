@@ -29,12 +29,13 @@ from dflow_hpc.engines.local.work.containers import PLACE
 from dflow_hpc.engines.local.work.machines import MachineHost
 from dflow_hpc.engines.local.work.placement import Place
 from dflow_hpc.engines.local.work.records import load_record
+from dflow_hpc.engines.local.work.staging import error_text
 from dflow_hpc.errors import DflowError, ExecutorError
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.broker.jobs import Job, State, key_of
 from dflow_hpc.executors.leaf import LeafRequest
 from dflow_hpc.executors.profiles.machine import Machine
-from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, Event, KubeError, NotFound
+from dflow_hpc.kube import PODS, TASK_RESULTS, Cluster, Conflict, Event, KubeError, NotFound, put
 from dflow_hpc.storage.objects import ObjectStore
 from dflow_hpc.virtual_node import leaves, status
 from dflow_hpc.virtual_node.archive import with_log
@@ -336,10 +337,7 @@ class Pods:
         def leave(outputs: Object) -> None:
             result = status.task_result(leaf, outputs, complete=True, instance=instance)
             with contextlib.suppress(NotFound):  # Argo removes them when the workflow has ended
-                try:
-                    cluster.create(TASK_RESULTS, result)
-                except Conflict:
-                    cluster.patch(TASK_RESULTS, leaf.node_id, result)
+                put(cluster, TASK_RESULTS, result, result)
 
         reporter = self._pods[pod["metadata"]["uid"]].reporter
         assert reporter is not None  # noqa: S101  a leaf of Argo's has one
@@ -349,7 +347,7 @@ class Pods:
             await self.reports.persist(leave, record.get("outputs") or {})
         except KubeError as error:  # too large, for instance: without its outputs it has not succeeded
             await self.reports.persist(leave, {})
-            return {**record, "phase": "Error", "message": f"wait: Error (exit code 64): {error}"}
+            return {**record, "phase": "Error", "message": error_text("wait", str(error))}
         return record
 
     async def _remove(self, pod: Object) -> None:

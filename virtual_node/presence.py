@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from dflow_hpc.kube import LEASES, NODES, Cluster, Conflict, KubeError, NotFound
+from dflow_hpc.kube import LEASES, NODES, Cluster, KubeError, NotFound, put
 from dflow_hpc.virtual_node.node import Capacity, lease_object, node_object, node_status
 
 _BEAT = 10.0
@@ -65,10 +65,7 @@ class Presence:
             KubeError: They cannot be made.
         """
         new = node_object(self._name, self._machine, self._capacity, *self._endpoint)
-        try:
-            self._nodes.create(NODES, new)
-        except Conflict:
-            self._nodes.patch(NODES, self._name, {"metadata": {"labels": new["metadata"]["labels"]}})
+        put(self._nodes, NODES, new, {"metadata": {"labels": new["metadata"]["labels"]}})
         self._renew()
         self._tell()
         self._thread.start()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from dflow_hpc.errors import ExecutorError
 from dflow_hpc.executors.remote import RemoteSite
-from dflow_hpc.kube import TASK_RESULTS, Cluster, Conflict, KubeError
+from dflow_hpc.kube import TASK_RESULTS, Cluster, KubeError, put
 from dflow_hpc.virtual_node import status
 from dflow_hpc.virtual_node.argo_pod import ArgoPod
 from dflow_hpc.virtual_node.reports import Reports
@@ -78,14 +78,8 @@ class Progress:
                 return
             cluster, new = self._cluster(reporter.namespace), status.task_result(reporter.leaf, {}, complete=False)
             try:
-                await self._reports.ask(_leave, cluster, {**new, "progress": text})
+                progress = {"progress": text}
+                await self._reports.ask(put, cluster, TASK_RESULTS, {**new, **progress}, progress)
                 reporter.told = text
             except KubeError:
                 return  # the next look tells it
-
-
-def _leave(cluster: Cluster, new: status.Object) -> None:
-    try:
-        cluster.create(TASK_RESULTS, new)
-    except Conflict:
-        cluster.patch(TASK_RESULTS, new["metadata"]["name"], {"progress": new["progress"]})

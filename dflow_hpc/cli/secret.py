@@ -20,7 +20,7 @@ from dflow_hpc.engines.bridge.template import MOUNT, secret_name
 from dflow_hpc.errors import ConfigError
 from dflow_hpc.executors.profiles.machine import Machine, Machines, machine_files
 from dflow_hpc.executors.transport.sshconfig import HostConfig, host_config
-from dflow_hpc.kube import SECRETS, Conflict, connect
+from dflow_hpc.kube import SECRETS, connect, put
 
 
 @click.command("secret")
@@ -37,10 +37,7 @@ def secret_command(name: str, key: Path | None, host_name: str | None, port: int
     cluster = connect(namespace=namespace)
     title = secret_name(name)
     content = {"metadata": {"name": title, "labels": MANAGED}, "type": "Opaque", "stringData": files}
-    try:
-        cluster.create(SECRETS, content)
-    except Conflict:
-        cluster.patch(SECRETS, title, {"stringData": files})
+    put(cluster, SECRETS, content, {"stringData": files})
     click.echo(f"the Secret {title} in the namespace {cluster.namespace} has: {', '.join(files)}")
 
 

@@ -13,6 +13,7 @@ from dflow_hpc.kube.cluster import (
     WORKFLOWS,
     Cluster,
     Kind,
+    put,
 )
 from dflow_hpc.kube.connection import connect
 from dflow_hpc.kube.errors import Conflict, Gone, KubeError, NotFound, Unreachable
@@ -35,4 +36,5 @@ __all__ = [
     "NotFound",
     "Unreachable",
     "connect",
+    "put",
 ]

@@ -362,3 +362,18 @@ class Cluster:
 
 def _versions(objects: Iterable[Object]) -> dict[str, str]:
     return {each["metadata"]["name"]: each["metadata"]["resourceVersion"] for each in objects}
+
+
+def put(cluster: Cluster, kind: Kind, content: Object, change: Object) -> None:
+    """Make an object, or change the one of its name that is there.
+
+    Args:
+        cluster: Where.
+        kind: What it is.
+        content: It, as it is made.
+        change: What becomes of one that is there.
+    """
+    try:
+        cluster.create(kind, content)
+    except Conflict:
+        cluster.patch(kind, content["metadata"]["name"], change)

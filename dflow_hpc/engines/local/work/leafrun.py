@@ -304,7 +304,7 @@ def conclude(leaf: Leaf, record: dict[str, Any], outputs: dict[str, Any], take: 
     missing = take.collect(outputs, after_failure=not succeeded)
     leaf.notices += take.notices
     if missing:
-        record.update(phase="Error", message=f"wait: Error (exit code 64): {missing}", failure="STAGE_OUT")
+        record.update(phase="Error", message=staging.error_text("wait", missing), failure="STAGE_OUT")
 
 
 def _run_op(leaf: Leaf) -> dict[str, Any]:

@@ -392,7 +392,7 @@ class MachineHost:
         if marker["stage"] != "main":
             container, failure = ("init", "STAGE_IN") if marker["stage"] == "in" else ("wait", "STAGE_OUT")
             text = marker.get("text") or f"see {leaf.root}/log.txt"
-            return {"phase": "Error", "message": f"{container}: Error (exit code 64): {text}", "failure": failure}
+            return {"phase": "Error", "message": staging.error_text(container, text), "failure": failure}
         outputs: dict[str, Any] = {}
         if leaf.spec["result"]:
             outputs["result"] = staging.without_newline(staging.tail(f"{leaf.root}/{_RESULT}", staging.RESULT_LIMIT))
@@ -429,7 +429,7 @@ class MachineHost:
             ),
             FailureClass.WALLTIME: ("Failed", f"{leafrun.DEADLINE_TEXT}: {where} ran into its time limit{grows}"),
             FailureClass.CONFIG: ("Error", f"machine {self._machine.name!r} refused it: {job.reason}"),
-            FailureClass.STAGE_OUT: ("Error", f"wait: Error (exit code 64): {job.reason}"),
+            FailureClass.STAGE_OUT: ("Error", staging.error_text("wait", job.reason)),
             FailureClass.CANCELLED: ("Error", f"pod deleted: {where} was cancelled"),
         }.get(failure, ("Error", f"{where}: {job.reason or job.word or failure.value}"))
         return {"phase": phase, "message": message, "failure": failure.value}

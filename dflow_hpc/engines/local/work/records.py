@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.engines.local.work import leafrun
+from dflow_hpc.engines.local.work import leafrun, staging
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import Outcome
 
@@ -74,7 +74,7 @@ def death(status: int, *, overdue: bool, behind_setup: bool) -> dict[str, Any]:
     if code == leafrun.NO_RECORD:
         return {
             "phase": "Error",
-            "message": "wait: Error (exit code 64): the step ended without a record; its log says why",
+            "message": staging.error_text("wait", "the step ended without a record; its log says why"),
             "failure": "INFRA",
         }
     if code < 0:

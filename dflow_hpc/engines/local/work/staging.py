@@ -32,6 +32,11 @@ _ARTIFACTS = "/var/run/argo/outputs/artifacts"
 _VOLUMES = "/mainctrfs"
 
 
+def error_text(container: str, text: str) -> str:
+    """Return the message of a node whose ``init`` or ``wait`` failed, in Argo's form."""
+    return f"{container}: Error (exit code 64): {text}"
+
+
 class StagingError(DflowError):
     """An input cannot be brought, or an output not be taken.
 
@@ -41,7 +46,7 @@ class StagingError(DflowError):
     """
 
     def __init__(self, container: str, text: str):
-        super().__init__(f"{container}: Error (exit code 64): {text}")
+        super().__init__(error_text(container, text))
         self.failure = "STAGE_IN" if container == "init" else "STAGE_OUT"
 
 

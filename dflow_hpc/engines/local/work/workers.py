@@ -26,7 +26,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local.work import brought, leafrun, leftovers, placement
+from dflow_hpc.engines.local.work import brought, leafrun, leftovers, placement, staging
 from dflow_hpc.engines.local.work.progress import ProgressWatch
 from dflow_hpc.engines.local.work.records import as_outcome, death, node_of_record, read_record
 from dflow_hpc.engines.local.work.spec import leaf_spec
@@ -372,7 +372,7 @@ class LocalLeafHost:
         except OSError as error:
             record.update(
                 phase="Error",
-                message=f"wait: Error (exit code 64): the record of this step could not be written: {error}",
+                message=staging.error_text("wait", f"the record of this step could not be written: {error}"),
                 failure="INFRA",
             )
         return as_outcome(record)
