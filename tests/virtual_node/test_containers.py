@@ -51,7 +51,7 @@ def shell(name, line, **more):
 def test_containers_share_volumes_and_each_tells_of_itself(run):
     room = {"volumeMounts": [{"name": "room", "mountPath": "/room"}, {"name": "conf", "mountPath": "/etc/conf"}]}
     found, each, root = run(
-        shell("only", "cat /room/first; until [ -e /room/second ]; do sleep 0.02; done; cat $WHERE", **room)
+        shell("only", "cat /room/first; until [ -s /room/second ]; do sleep 0.02; done; cat $WHERE", **room)
         | {"env": [{"name": "WHERE", "value": "/room/second"}]},
         initContainers=[shell("fetch", "cp /etc/conf/greeting /room/first", **room)],
         containers=[
