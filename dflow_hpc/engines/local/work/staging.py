@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.errors import DflowError
+from dflow_hpc.errors import DflowError, StorageError
 
 if TYPE_CHECKING:
     from dflow_hpc.storage.elsewhere import Location, Stored
@@ -131,11 +132,7 @@ class Inputs:
         elif s3.get("key"):
             self._fetch(artifact, s3["key"], target)
         elif _location(artifact):
-            raise StagingError(
-                "init",
-                f"artifact {name} failed to load: its location is of the kind {_location(artifact)!r}, and the local "
-                "engine reads 's3' (a key of its store) and 'raw' only",
-            )
+            self._download(artifact, target)
         elif not artifact.get("optional"):
             raise StagingError("init", f"required artifact '{name}' not supplied")
         if artifact.get("mode") is not None and os.path.exists(target):
@@ -164,6 +161,33 @@ class Inputs:
             from dflow_hpc.storage.local import snapshot
 
             self._staged.append((name, snapshot(target)))
+
+    @staticmethod
+    def _download(artifact: dict[str, Any], target: str) -> None:
+        from dflow_hpc.engines.local.work import downloads
+        from dflow_hpc.storage import archive, trees
+
+        name, wanted = artifact["name"], next(iter(artifact.get("archive") or {}), "")
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=os.path.dirname(target)) as room:
+            path = f"{room}/artifact"
+            try:
+                if not downloads.fetch(artifact, path):
+                    raise StorageError(
+                        f"its location is of the kind {_location(artifact)!r}, and the local engine reads 's3' (a key "
+                        "of its store), 'raw', 'http' and 'git' only"
+                    )
+                if wanted in ("tar", "zip") or (not wanted and os.path.isfile(path) and archive.kind_of(path) == "tar"):
+                    archive.extract(path, target)
+                elif os.path.isdir(path):
+                    trees.merge(path, target)
+                else:
+                    os.replace(path, target)
+            except downloads.NotThere as error:
+                if not artifact.get("optional"):
+                    raise StagingError("init", f"artifact {name} failed to load: {error}") from error
+            except (DflowError, OSError) as error:
+                raise StagingError("init", f"artifact {name} failed to load: {error}") from error
 
     def check(self) -> str:
         """Return what is wrong with the staged inputs after the leaf: empty, or a text for the user."""
