@@ -106,6 +106,19 @@ def test_nothing_is_substituted_in_a_namespace(tmp_path):
     assert view(tmp_path, outputs("/data/x"), refused="").translate("cat /data/x /tmp", {}, "") == "cat /data/x /tmp"
 
 
+@pytest.mark.parametrize("namespaces", [pytest.param(True, marks=needs_namespaces), False])
+def test_who_leaves_something_in_the_root_directory_begins_there(kit, namespaces):
+    requests = [
+        kit.request(kit.script("echo 1 > left-by-x; basename $PWD", **outputs(path)), result=True)
+        for path in ("/left-by-x", "/tmp/left-by-x")
+    ]
+    root, own = kit.run(*requests, namespaces=namespaces)
+    assert root.phase == "Succeeded", root.message
+    assert (kit.run_dir / "store" / "run-step-1" / "a0.tgz").read_text() == "1\n"
+    assert not Path("/left-by-x").exists()
+    assert (own.phase, own.outputs["result"]) == ("Error", "workdir")
+
+
 def test_without_namespaces_a_leaf_runs_on_substituted_paths(kit):
     source = "echo 1 > /tmp/a; echo 2 > /b-of-x/c; echo why > /dev/termination-log; pwd; exit $CODE"
     template = kit.script(source, **outputs("/tmp/a", "/b-of-x/c"))

@@ -191,8 +191,7 @@ def _program(leaf: Leaf, view: View, container: dict[str, Any], **options: Any) 
 
     def body() -> int:
         view.enter(container, log, leaf.settings["mount_point"])
-        directory = container.get("workingDir")
-        _change_directory(view.translate(directory, container, log) if directory else f"{leaf.root}/workdir")
+        _change_directory(view.directory(container, log, f"{leaf.root}/workdir"))
         return execute(words, environment)
 
     return Program(name, body, **options)

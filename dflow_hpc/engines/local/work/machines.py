@@ -344,12 +344,11 @@ class MachineHost:
         env = {name: view.translate(value, container, log) for name, value in environment.items()}
         if "ARGO_NODE_ID" in env and not self._contained:  # the leaf's directory is in no image
             env |= _progress(leaf)
-        directory = container.get("workingDir")
         if self._contained:
             found = self._refuse_claims(view.mounts(container, log, inputs.arriving))
             own = {"image": container["image"], "command": words("command"), "args": words("args"), "mounts": found}
-            return {"env": env, **own, "directory": directory}
-        directory = view.translate(directory, container, log) if directory else f"{leaf.root}/workdir"
+            return {"env": env, **own, "directory": container.get("workingDir")}
+        directory = view.directory(container, log, f"{leaf.root}/workdir")
         return {"env": env, "words": [*words("command"), *words("args")], "directory": directory}
 
     def _real(self, leaf: Leaf) -> Callable[[str], str]:

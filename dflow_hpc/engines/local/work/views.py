@@ -133,6 +133,21 @@ class View:
         # Only where a path begins: not in /var/tmp, ~/tmp or ./tmp; and not in the middle of a name.
         return re.sub(rf"(?<![\w./~$}}-])(?:{pattern})(?![\w-])", lambda match: places[match[0]], text)
 
+    def directory(self, container: dict[str, Any], log: str, otherwise: str) -> str:
+        """Return where a program begins.
+
+        Args:
+            container: Whose program it is.
+            log: The file behind ``/dev/termination-log``.
+            otherwise: A directory for one that does not say where, and leaves nothing in the root directory.
+        """
+        if container.get("workingDir"):
+            return self.translate(container["workingDir"], container, log)
+        # It would begin in the root directory of its image: what it leaves there must be found there.
+        if any(posixpath.dirname(canonical(path)) == "/" for path in _paths(self._template.get("outputs") or {})):
+            return f"{self._base}/" if self._refused else "/"
+        return otherwise
+
     def mounts(self, container: dict[str, Any], log: str, arriving: Collection[str] = ()) -> list[tuple[str, str]]:
         """Return what a container of a runtime must see: pairs of a path here and one in it.
 
