@@ -54,7 +54,7 @@ class PlainView:
             return
         self._told[node["id"]] = phase
         message = f": {node['message']}" if node.get("message") else ""
-        progress = self._state.tree.status().get("progress", "") if phase != "Running" else ""
+        progress = self._state.tree.progress if phase != "Running" else ""
         name = node["name"].partition(".")[2] or node["name"]
         line = f"{time.strftime('%H:%M:%S')} {tree.SYMBOLS.get(phase, '?')} {name} {phase}{message}"
         self.say(f"{line}  [{progress}]" if progress else line)

@@ -12,8 +12,9 @@ from fake_api import fake_cluster
 
 from dflow_hpc.compile import Bundle, Compiled
 from dflow_hpc.config import config, s3_config
-from dflow_hpc.engines.argo import repository
+from dflow_hpc.engines.argo import repository, status
 from dflow_hpc.engines.argo.engine import ArgoEngine
+from dflow_hpc.engines.local.interpret.tree import NodeTree
 from dflow_hpc.errors import ConfigError, EngineError
 from dflow_hpc.kube import CONFIG_MAPS, SECRETS, WORKFLOWS
 from dflow_hpc.model.templates import Secret
@@ -145,6 +146,21 @@ def test_follow_tells_each_change_once(engine, cluster):
         {"node": name, "child": "d"},
         {"status": {"phase": "Succeeded"}},
     ]
+
+
+def test_a_tree_can_be_summed_while_its_records_come():
+    """Argo sorts nodes by ids, which are hashes: steps may stand before the template in which they lie."""
+    outer = {"c": None, "b": "c", "a": "b"}
+    kinds = {"c": "Steps", "b": "Steps", "a": "Pod"}
+    nodes = {
+        key: {"id": key, "name": key, "type": kinds[key], "phase": "Running", **({"boundaryID": of} if of else {})}
+        for key, of in sorted(outer.items())
+    }
+    tree = NodeTree("c")
+    for record in status.records({}, {"status": {"nodes": nodes}}):
+        tree.apply(record)
+        tree.status()
+    assert tree.status()["nodes"]["c"]["progress"] == "0/1"
 
 
 def test_follow_reads_once_what_has_changed_often(engine, cluster):

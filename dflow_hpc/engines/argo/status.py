@@ -72,7 +72,8 @@ def records(before: dict[str, Any], after: dict[str, Any]) -> list[Record]:
     """
     old, new = nodes_of(before), nodes_of(after)
     found: list[Record] = []
-    for key, node in new.items():
+    # Argo sorts nodes by their ids; whoever looks on while the records come wants none before what it lies in.
+    for key, node in sorted(new.items(), key=lambda item: _depth(item[1], new)):
         if change := _difference(old.get(key) or {}, node, ("children",)):
             found.append({"node": key, "set": change})
     for key, node in new.items():
@@ -81,6 +82,14 @@ def records(before: dict[str, Any], after: dict[str, Any]) -> list[Record]:
     if change := _difference(before.get("status") or {}, after.get("status") or {}, ("nodes",)):
         found.append({"status": change})
     return found
+
+
+def _depth(node: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> int:
+    """Return how many nodes a node lies in."""
+    depth = 0
+    while (boundary := nodes.get(node.get("boundaryID", ""))) is not None:
+        node, depth = boundary, depth + 1
+    return depth
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any], but: tuple[str, ...]) -> dict[str, Any]:

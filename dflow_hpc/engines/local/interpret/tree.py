@@ -179,7 +179,12 @@ class NodeTree:
                 node["progress"] = "{}/{}".format(*self._units[node["id"]])
         for key, (done, total) in self._sums().items():
             self.nodes[key]["progress"] = f"{done}/{total}"
-        return {**self.head, "progress": f"{self.done}/{self.total}", "nodes": self.nodes}
+        return {**self.head, "progress": self.progress, "nodes": self.nodes}
+
+    @property
+    def progress(self) -> str:
+        """How much of the workflow is done, and how much there is that is known."""
+        return f"{self.done}/{self.total}"
 
     def _sums(self) -> dict[str, tuple[int, int]]:
         """Return done and total of every node that contains others.
