@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from dflow_hpc.engines.local.interpret.cache import MemoryCache
 from dflow_hpc.engines.local.interpret.locks import Locks
 from dflow_hpc.executors.leaf import Outcome
@@ -191,3 +193,10 @@ def test_volumes_of_the_workflow_reach_the_leaf(run):
     volumes = [{"name": "work", "emptyDir": {}}]
     done = run(leaf("main"), spec={"volumes": volumes})
     assert done.host.requests[0].template["volumes"] == volumes
+
+
+@pytest.mark.parametrize(("whole", "own", "kept"), [(True, None, True), (True, False, False), (False, True, True)])
+def test_logs_are_archived_as_the_template_says_else_as_the_workflow(run, whole, own, kept):
+    place = {} if own is None else {"archiveLocation": {"archiveLogs": own}}
+    done = run(leaf("main", **place), spec={"archiveLogs": whole})
+    assert done.host.requests[0].template["archiveLocation"] == {"archiveLogs": kept}

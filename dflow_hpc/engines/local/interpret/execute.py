@@ -79,6 +79,8 @@ class Executor:
         self._known_everywhere = Known(self.texts, self.artifacts)
         self.arguments: Json = {}
         """``spec.arguments``: exit handlers without arguments of their own get them."""
+        self.archive_logs: bool | None = None
+        """``spec.archiveLogs``, for templates that do not say it themselves."""
         self.shutdown: str | None = None
         """``Stop`` or ``Terminate`` once that was asked for."""
         self.deadline: float | None = None

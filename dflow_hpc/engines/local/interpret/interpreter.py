@@ -239,6 +239,7 @@ class Interpreter:
         spec: Json = known.substitute(plain)
         executor.texts.update(workflow_variables.variables(self._workflow, spec, self._resources, known))
         executor.arguments = spec.get("arguments") or {}
+        executor.archive_logs = spec.get("archiveLogs")
         executor.slots.limit = spec.get("parallelism")
         executor.templates = Templates(self._name, {**spec, "templates": self._spec.get("templates")}, self._resources)
         return spec

@@ -76,6 +76,9 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
     body = work.body
     if has_tags(body):  # what only an attempt knows, and tags that values brought in
         body = work.known.substitute(body)
+    if executor.archive_logs is not None:
+        place = {"archiveLogs": executor.archive_logs, **(body.get("archiveLocation") or {})}
+        body = {**body, "archiveLocation": place}
     name = executor.pod_name(node["name"], work.template)
     if not _POD_NAME.match(name):
         raise TemplateError(

@@ -26,7 +26,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dflow_hpc.engines.local.work import brought, leafrun, leftovers, placement, staging
+from dflow_hpc.engines.local.work import brought, leafrun, leftovers, logs, placement, staging
 from dflow_hpc.engines.local.work.progress import ProgressWatch
 from dflow_hpc.engines.local.work.records import as_outcome, death, node_of_record, read_record
 from dflow_hpc.engines.local.work.spec import leaf_spec
@@ -261,8 +261,10 @@ class LocalLeafHost:
         place = self._placements.of(request.template)
         root = self.leaf_dir_for(request)
         if place.machine is None:
-            return self._run_here(request, root, place)
-        return self._run_there(request, str(root), self._machine(place.machine), place)
+            running = self._run_here(request, root, place)
+        else:
+            running = self._run_there(request, str(root), self._machine(place.machine), place)
+        return logs.kept(running, request, root, self._settings["store"]) if logs.wanted(request.template) else running
 
     async def _run_there(self, request: LeafRequest, root: str, host: MachineHost, place: placement.Place) -> Outcome:
         if (recorded := read_record(Path(root))) is not None:
