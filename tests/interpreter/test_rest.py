@@ -61,6 +61,23 @@ def test_locks_are_granted_all_or_none_by_priority():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("wanted", "lock"),
+    [
+        ({"mutexes": [{"name": "m", "database": True}]}, "mutex default/Database/m"),
+        ({"semaphores": [{"database": {"key": "k"}, "namespace": "n"}]}, "semaphore n/Database/k"),
+    ],
+)
+def test_a_lock_in_a_database_cannot_be_had(run, wanted, lock):
+    complaint = f"database session is not available for {lock}"
+    done = run(leaf("main"), spec={"synchronization": wanted})
+    assert (done.phase, done.message) == ("Failed", f"Failed to acquire the synchronization lock. {complaint}")
+    done = run(steps("main", [step("a", "l", withItems=[1, 2]), step("b", "l")]), leaf("l", synchronization=wanted))
+    assert done.message == f"step group deemed errored due to child w[0].a(0:1) error: {complaint}"
+    assert [node["name"] for node in done.tree.nodes.values()] == ["w", "w[0]", "w[0].a(0:1)"]
+    assert done.host.ran == []
+
+
 def test_memoized_outputs_are_taken_from_the_cache(run):
     memoize = {"key": "{{inputs.parameters.k}}", "maxAge": "1h", "cache": {"configMap": {"name": "c"}}}
     template = leaf(

@@ -242,6 +242,9 @@ class Executor:
             inputs, variables = process(template, call.arguments, known, self.resources)
             known = known.over(variables, _artifacts(inputs))
             body = render(template.body, known)
+            if body.get("synchronization"):  # what cannot be had is known at once, before siblings start
+                namespace = self.texts["workflow.namespace"]
+                self.locks.check(body["synchronization"], namespace=namespace, resources=self.resources)
             call.arguments = {}
         except TemplateError as error:
             self.create(call, "Skipped", "Error", message=str(error))
@@ -348,12 +351,8 @@ class Executor:
             nonlocal node
             node = self.create_first(work, "Pending", message=message, synchronizationStatus={"waiting": lock})
 
-        try:
-            with self.until_stopped(holder, work.call.on_exit):
-                await self.lock(work.body["synchronization"], holder, on_wait)
-        except TemplateError as error:
-            self.create(work.call, "Skipped", "Error", message=str(error))
-            raise
+        with self.until_stopped(holder, work.call.on_exit):
+            await self.lock(work.body["synchronization"], holder, on_wait)
         if node is not None:
             self.update(node["id"], message=None, synchronizationStatus=None)
             if self.is_stopped(work.call.on_exit):

@@ -3,7 +3,8 @@
 A request may name several locks; it gets all of them or waits. Among those that wait the higher ``spec.priority`` comes
 first, then who came first. A semaphore's limit is read from a ConfigMap when it is asked for.
 
-Not here: locks among processes or machines; those of Argo live in its controller.
+Not here: locks among processes or machines; those of Argo live in its controller, or in a database of it. What wants
+the latter is refused in the words of a controller that has none.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Locks:
             on_wait: Called once with Argo's message and the lock's name if there is something to wait for.
 
         Raises:
-            TemplateError: A semaphore has no limit.
+            TemplateError: A semaphore has no limit, or a lock is in a database.
         """
         names = list(self._names(wanted, namespace, resources))
         blocking = self._blocking(names, self._waiting)
@@ -78,6 +79,11 @@ class Locks:
                 self._waiting.remove(entry)
             self.release(holder)
             raise
+
+    def check(self, wanted: Json, *, namespace: str, resources: Iterable[Json]) -> None:
+        """Raise what ``acquire`` would raise."""
+        for _ in self._names(wanted, namespace, resources):
+            pass
 
     def release(self, holder: str) -> None:
         """Give back all that the holder has; whoever waits for it goes on."""
@@ -106,15 +112,24 @@ class Locks:
         mutexes = [*([wanted["mutex"]] if wanted.get("mutex") else []), *(wanted.get("mutexes") or ())]
         semaphores = [*([wanted["semaphore"]] if wanted.get("semaphore") else []), *(wanted.get("semaphores") or ())]
         for semaphore in semaphores:
-            reference = semaphore.get("configMapKeyRef") or {}
             where = semaphore.get("namespace") or namespace
+            if semaphore.get("database"):
+                raise _no_database(f"semaphore {where}/Database/{semaphore['database'].get('key')}")
+            reference = semaphore.get("configMapKeyRef") or {}
             name = f"{where}/ConfigMap/{reference.get('name')}/{reference.get('key')}"
             self._limits[name] = _limit(name, reference, resources)
             yield name
         for mutex in mutexes:
-            name = f"{mutex.get('namespace') or namespace}/Mutex/{mutex.get('name')}"
+            where = mutex.get("namespace") or namespace
+            if mutex.get("database"):
+                raise _no_database(f"mutex {where}/Database/{mutex.get('name')}")
+            name = f"{where}/Mutex/{mutex.get('name')}"
             self._limits[name] = 1
             yield name
+
+
+def _no_database(lock: str) -> TemplateError:
+    return TemplateError(f"database session is not available for {lock}")
 
 
 def _limit(name: str, reference: Json, resources: Iterable[Json]) -> int:
