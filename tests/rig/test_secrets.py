@@ -5,8 +5,10 @@ this host sees). Afterwards everything that was written is searched: the run, th
 scheduler's own state and logs, and what its tools print.
 """
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from dflow_hpc.engines.local.rundir import RunDir
+from tests.rig.s3 import environment, s3_server  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.rig
 
@@ -82,11 +85,14 @@ class Sampler(threading.Thread):
 
     def run(self):
         while not self.stopped.wait(0.03):
-            for process in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(process.read_bytes())
-                except OSError:  # it has ended
-                    continue
+            self.look()
+
+    def look(self):
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                self.seen.add(process.read_bytes())
+            except OSError:  # it has ended
+                continue
 
     def __enter__(self):
         self.start()
@@ -97,15 +103,24 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def holding(value, directory):
-    """Return the files below a directory in which a value stands, or whose names hold it."""
-    found = [path for path in directory.rglob("*") if value in str(path)]
-    for path in directory.rglob("*"):
-        try:
-            if path.is_file() and not path.is_symlink() and value.encode() in path.read_bytes():
-                found.append(path)
-        except OSError:  # a spool of the scheduler, gone meanwhile
-            continue
+def texts(directory):
+    """Give the plain files below a directory and what they hold, of those that do not go meanwhile."""
+    for place, _, names in os.walk(directory):
+        for path in (Path(place) / name for name in names):
+            with contextlib.suppress(OSError):
+                if path.is_file() and not path.is_symlink():
+                    yield path, path.read_bytes()
+
+
+def holding(values, *directories):
+    """Return which of the values (texts or patterns, by kind) stand in files below directories or in their names."""
+    patterns = {
+        kind: value if isinstance(value, re.Pattern) else re.compile(re.escape(value.encode()))
+        for kind, value in values.items()
+    }
+    found = []
+    for path, text in (each for directory in directories for each in texts(directory)):
+        found += [(kind, path) for kind, pattern in patterns.items() if pattern.search(text + bytes(path))]
     return found
 
 
@@ -154,13 +169,82 @@ def test_planted_secrets_reach_the_programs_and_nothing_else(tmp_path, slurm_fau
     assert list(run.path.glob(".machines/*.jsonl"))
     printed = [cluster.ok(tool) for cluster in (cpu, gpu) for tool in TOOLS]
     assert any("member.sh" in text for text in printed)
-    room = cpu.root_here.parents[2]
-    assert holding(hashes["shell"], room)  # the program itself
+    sites = [cluster.root_here.parents[1] for cluster in (cpu, gpu)]  # what each cluster's hosts have of their own
     for kind, value in planted.items():
         assert [words for words in sampler.seen if value.encode() in words] == [], kind
         assert value not in said, kind
         assert [text for text in printed if value in text] == [], kind
-        assert holding(value, tmp_path) == [], kind
-        assert holding(value, room) == [], kind
     key = gpu.key.read_text().splitlines()[2]
-    assert [path for path in holding(key, tmp_path) + holding(key, room) if path != gpu.key] == []
+    found = holding({"program": hashes["shell"], "key": key, **planted}, tmp_path, *sites)
+    assert any(kind == "program" for kind, path in found)  # the program itself lies where this searches
+    assert [(kind, path) for kind, path in found if kind != "program" and path != gpu.key] == []
+
+
+SIGNED = '''
+from dflow_hpc import *
+
+make = ShellOPTemplate("make", image="busybox", command=["sh"], script="""
+case $DFH_TOKEN in *-1) [ {{inputs.parameters.n}} = 0 ] || { sleep 2; kill -9 $PPID; sleep 9; } ;; esac
+sleep 2; mkdir /tmp/loose; echo packed >/tmp/packed; echo loose >/tmp/loose/file""")
+make.inputs.parameters["n"] = InputParameter()
+make.outputs.artifacts["packed"] = OutputArtifact(path="/tmp/packed")
+make.outputs.artifacts["loose"] = OutputArtifact(path="/tmp/loose", archive=None)
+take = ShellOPTemplate("take", image="busybox", command=["sh"], script="sleep 2; grep packed /tmp/packed")
+take.inputs.artifacts["packed"] = InputArtifact(path="/tmp/packed")
+wf = Workflow("signed", id="signed-1")
+made = Step("make", make, parameters={"n": 0}, executor="cpu")
+wf.add([made, Step("killed", make, parameters={"n": 1}, executor="cpu")])
+wf.add(Step("take", take, artifacts={"packed": made.outputs.artifacts["packed"]}, executor="cpu"))
+wf.submit()
+print(wf.query_status())
+'''
+SIGNATURE = re.compile(rb"X-Amz-Signature\W+([0-9a-f]{64})", re.IGNORECASE)
+SIGNING = re.compile(rb"X-Amz-(?:Signature|Credential)", re.IGNORECASE)
+
+
+class Addresses(Sampler):
+    """Looks as well, over and over, where signed addresses stand below a machine's root."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.root = root
+        self.files, self.signatures = {}, set()
+
+    def look(self):
+        super().look()
+        for path, text in texts(self.root):
+            if SIGNING.search(text):
+                self.signatures.update(SIGNATURE.findall(text))
+                with contextlib.suppress(OSError):  # the leaf has ended
+                    self.files[path.name] = self.files.get(path.name, 0) | path.stat().st_mode & 0o777
+
+
+def test_signed_addresses_stand_in_the_leaf_s_file_alone(tmp_path, slurm_faults, s3_server):  # noqa: F811
+    cpu = slurm_faults["cpu"]
+    profile = cpu.profile(root=f"{cpu.root}/signed", more='staging = "s3"', waits="grace = 4\nfast = 1\nagain = 2")
+    (tmp_path / "machines.toml").write_text(profile)
+    (tmp_path / "signed.py").write_text(SIGNED)
+    variables = {**environment(s3_server), "DFLOW_S3_PREFIX": f"{tmp_path.name}/", "XDG_STATE_HOME": str(tmp_path)}
+    with Addresses(cpu.root_here / "signed") as sampler:
+        done = subprocess.run(
+            [sys.executable, "signed.py"],
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    said = done.stdout + done.stderr
+    assert "Succeeded" in done.stdout, said
+    assert "ended with LOST" in said
+    # A get, two kinds of put; what lies there while a job lives is for its user alone.
+    assert len(sampler.signatures) >= 3
+    assert {(name.partition(".")[0], oct(mode)) for name, mode in sampler.files.items()} == {("urls", "0o600")}
+    assert [words for words in sampler.seen if SIGNING.search(words)] == []
+    assert any(b"curl" in words for words in sampler.seen)
+    everywhere = said + "".join(cpu.ok(tool) for tool in TOOLS)
+    everywhere += "".join(words.decode(errors="replace") for words in sampler.seen)
+    assert [each for each in sampler.signatures if each.decode() in everywhere] == []
+    never = {"address": SIGNATURE, "key": s3_server["secret_key"]}
+    assert holding(never, tmp_path, cpu.root_here.parents[1]) == []
