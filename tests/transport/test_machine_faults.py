@@ -7,12 +7,15 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from dflow_hpc.cli.main import main
 from tests.rig import image
 from tests.rig.fixtures import run_ctl
+from tests.rig.s3 import environment, s3_server  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.rig
 
@@ -198,6 +201,15 @@ def test_a_runtime_with_a_good_image(check, slurm_rig, profile):
 
 
 NOWHERE = "http://127.0.0.1:9"
+TAKE = """
+from dflow_hpc import *
+
+take = ShellOPTemplate("take", image="busybox", command=["sh"], script="ls -R /tmp/data")
+take.inputs.artifacts["data"] = InputArtifact(path="/tmp/data")
+wf = Workflow("taken", id="taken-1")
+wf.add(Step("take", take, artifacts={"data": upload_artifact("data")}, executor="m"))
+wf.submit()
+"""
 
 
 @pytest.fixture
@@ -226,3 +238,32 @@ def test_signed_addresses_without_curl(check, slurm_rig, without):
     without("/usr/bin/curl")
     text = bad(check(slurm_rig["cpu"], staging="s3", s3_endpoint=NOWHERE))
     assert [part for part in ("there is no curl there", 'staging = "ssh"') if part not in text] == []
+
+
+@pytest.mark.parametrize("curl", [True, False])
+def test_a_run_whose_data_cannot_be_pulled_says_the_way_out(tmp_path, slurm_rig, s3_server, without, curl):  # noqa: F811
+    there = slurm_rig["cpu"]
+    more = ['staging = "s3"']
+    if curl:
+        more.append(f's3_endpoint = "{NOWHERE}"')
+    else:
+        without("/usr/bin/curl")
+    profile = there.profile("m", root=f"{there.root}/{tmp_path.name}", more="\n".join(more), queue="cpu")
+    (tmp_path / "machines.toml").write_text(profile)
+    (tmp_path / "take.py").write_text(TAKE)
+    (tmp_path / "data").write_bytes(os.urandom(3_000_000))  # less would go with the leaf
+    variables = {**environment(s3_server), "DFLOW_S3_PREFIX": f"{tmp_path.name}/", "XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "take.py"],
+        cwd=tmp_path,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    expected = ("init: Error", "could not be pulled", "s3_endpoint", 'staging = "ssh"', "dflow-hpc machine check m")
+    expected += ("port 9",) if curl else ("there is no curl on cpu-n",)
+    assert [part for part in expected if part not in text] == [], text
+    assert len(text.splitlines()) < 24

@@ -55,6 +55,12 @@ _RESULT = "result"
 _LIMIT = 4096
 _GRACE = 30
 """Seconds from TERM to KILL, as in Kubernetes."""
+_UNREACHED = ("could not be pulled", "could not be stored")
+"""What ``stage.sh`` says when the machine does not reach the storage."""
+_WAY_OUT = (
+    'Set s3_endpoint in [machine.{name}] to the storage\'s address as its nodes see it, or staging = "ssh"; '
+    "`dflow-hpc machine check {name}` tries it"
+)
 _AT_ONCE = 8
 """Leaves of one profile that are packed or taken back at once: a thousand of them must not all be spread out."""
 
@@ -391,6 +397,8 @@ class MachineHost:
         if marker["stage"] != "main":
             container, failure = ("init", "STAGE_IN") if marker["stage"] == "in" else ("wait", "STAGE_OUT")
             text = marker.get("text") or f"see {leaf.root}/log.txt"
+            if any(word in text for word in _UNREACHED):
+                text += f". {_WAY_OUT.format(name=self._machine.name)}"
             return {"phase": "Error", "message": staging.error_text(container, text), "failure": failure}
         outputs: dict[str, Any] = {}
         if leaf.spec["result"]:
