@@ -1,6 +1,6 @@
 """Runs the benchmarks: ours and the peers in turns (bench/README.md has the workloads).
 
-python bench/run.py [--pairs N] [--machine PROFILE] [NAME ...]
+python bench/run.py [--pairs N] [--machine PROFILE] [--nodes N] [NAME ...]
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--pairs", type=int, help="rounds in turns")
+    parser.add_argument("--nodes", type=int, default=500, help="for `argo`: steps of the workflow")
     parser.add_argument("--machine", metavar="PROFILE", help="for `machines`: instead of the project's own clusters")
     options = parser.parse_args()
-    known = [*BENCHMARKS, "machines"]
+    known = [*BENCHMARKS, "machines", "argo"]
     unknown = sorted(set(options.names) - set(known))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; they are: {', '.join(known)}")
@@ -88,6 +89,11 @@ def main() -> None:
             from machines import benchmark as on_machines
 
             on_machines(options.pairs or 3, options.machine)
+            continue
+        if name == "argo":  # as above
+            from argo import benchmark as on_argo
+
+            on_argo(options.nodes)
             continue
         benchmark, pairs = BENCHMARKS[name]
         benchmark(options.pairs or pairs)
