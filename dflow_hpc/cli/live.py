@@ -6,17 +6,21 @@ Both are fed with the records of the journal, in the process that runs the workf
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dflow_hpc.cli import tree
 from dflow_hpc.engines.argo.engine import ArgoEngine
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 Record = dict[str, Any]
 _REDRAW = 0.25
-"""Seconds between drawings of the tree: quicker than that nobody reads, and each costs time that the leaves want."""
+"""Seconds from a change to the drawing that shows it: quicker nobody reads, and each costs time that leaves want."""
 
 
 class View(Protocol):
@@ -78,15 +82,25 @@ class LiveView:
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
-        self._drawn = 0.0
+        self._lock = threading.Lock()  # of the state, which drawings read in threads of their own
+        self._due: threading.Timer | None = None
 
     def change(self, record: Record) -> None:
-        """Take a record, and draw if the last drawing is old enough."""
-        self._state.apply(record)
-        if time.monotonic() - self._drawn > _REDRAW:
-            self._draw()
+        """Take a record; it is drawn soon, with what else comes until then, even if nothing follows for hours."""
+        with self._lock:
+            self._state.apply(record)
+            if self._due is None:
+                self._due = threading.Timer(_REDRAW, self._draw)
+                self._due.daemon = True
+                self._due.start()
 
     def _draw(self) -> None:
+        with self._lock:
+            self._due = None
+            shown = self._picture()
+        self._live.update(shown, refresh=True)
+
+    def _picture(self) -> Text:
         from rich.text import Text
 
         workflow = workflow_object({"metadata": {"name": self._state.tree.workflow}, "spec": {}}, self._state)
@@ -103,8 +117,7 @@ class LiveView:
         if cut > 0:
             shown.append(f"… {cut} more lines\n", style="dim")
         shown.append(f"{workflow['status'].get('progress', '')} {self._state.phase}", style="bold")
-        self._live.update(shown, refresh=True)
-        self._drawn = time.monotonic()
+        return shown
 
     def say(self, line: str) -> None:
         """Print a line above the tree."""
@@ -112,6 +125,11 @@ class LiveView:
 
     def close(self) -> None:
         """Take the tree away: what stays is printed by the command."""
+        with self._lock:
+            due = self._due
+        if due is not None:
+            due.cancel()
+            due.join()
         self._live.stop()
 
 
