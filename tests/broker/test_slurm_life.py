@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,6 +58,14 @@ extends = "cpu"
 extra = ["--hold"]
 """
 HUNGRY = "head -c 150M /dev/zero | tail -c 150M >/dev/null || exit; echo fed"
+
+
+def read_until(process, words):
+    """Read what a process prints until it has said these words."""
+    lines = []
+    while words not in (lines or [""])[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
 
 
 class Run:
@@ -145,6 +154,45 @@ def test_a_killed_engine_leaves_no_job_behind_when_the_run_is_stopped(run):
     engine.kill()
     said = run.command("terminate", "life")
     assert "machine cpu: 1 job is cancelled; the scheduler agrees" in said
+    assert run.cpu.ok("squeue -h -t R,PD") == ""
+
+
+@pytest.fixture
+def away(slurm_faults):
+    """Take the machine out of reach."""
+    cpu = slurm_faults["cpu"]
+
+    def go():
+        cpu.ctl("stop", "sshd")
+        cpu.ctl("cut")
+
+    return go
+
+
+def test_a_machine_out_of_reach_is_told_of_a_stop_when_it_is_back(run, away):
+    engine = run.start("life.py", STEP="sleep 600")
+    run.until(lambda: run.attempt()["state"] == "RUNNING")
+    away()
+    stop = run.start("-m", "dflow_hpc.cli.main", "stop", "life")
+    read_until(engine, "the machine pauses")
+    assert stop.poll() is None
+    run.cpu.ctl("start", "sshd")
+    assert "life: 1 job on cpu cancelled: the scheduler agrees" in stop.communicate(timeout=150)[0]
+    assert "machine cpu: " in engine.communicate(timeout=60)[0]
+    assert run.cpu.ok("squeue -h -t R,PD") == ""
+
+
+def test_a_stop_that_is_given_up_while_the_machine_is_out_of_reach_is_repeated(run, away):
+    engine = run.start("life.py", STEP="sleep 600")
+    run.until(lambda: run.attempt()["state"] == "RUNNING")
+    away()
+    engine.kill()
+    given_up = run.start("-m", "dflow_hpc.cli.main", "terminate", "life")
+    read_until(given_up, "the machine pauses")
+    given_up.send_signal(signal.SIGINT)
+    given_up.communicate(timeout=60)
+    run.cpu.ctl("start", "sshd")
+    assert "machine cpu: 1 job is cancelled; the scheduler agrees" in run.command("terminate", "life")
     assert run.cpu.ok("squeue -h -t R,PD") == ""
 
 
