@@ -69,7 +69,8 @@ def main():
 
     sys.path.remove(lib)
     sys.path.append(lib)  # what else the bundle carries, only where the image has none
-    sys.exit(runner.run(ROOT, RECORD, pod=True, code_dir=CODE))
+    # Its path stands here, in a text of the template, because it is another one where nothing can be mounted.
+    sys.exit(runner.run(ROOT, RECORD, pod=True, code_dir=CODE, log=pathlib.Path("/dev/termination-log")))
 
 
 if __name__ == "__main__":

@@ -90,15 +90,22 @@ def _op_class(entry: Mapping[str, str]) -> type:
     return found
 
 
-def run(root: Path, record: Mapping[str, Any], *, pod: bool = False, code_dir: Optional[Path] = None) -> int:
+def run(
+    root: Path,
+    record: Mapping[str, Any],
+    *,
+    pod: bool = False,
+    code_dir: Optional[Path] = None,
+    log: Optional[Path] = None,
+) -> int:
     """Run one leaf.
 
     Args:
         root: Its directory, with ``inputs/parameters`` and ``inputs/artifacts``; ``outputs`` is made here.
         record: The op record.
-        pod: It runs in a pod of its own: the message goes to ``/dev/termination-log``, and empty directories are
-            marked, since object storage has none.
+        pod: It runs in a pod of its own: empty directories are marked, since object storage has none.
         code_dir: The extracted bundle, where nothing was preloaded.
+        log: The file for the message of a failure; ``termination-log`` in its directory unless given.
 
     Returns:
         The exit code: 0, 2 after a ``FatalError``, 1 after any other exception. Its traceback is on stderr.
@@ -116,7 +123,7 @@ def run(root: Path, record: Mapping[str, Any], *, pod: bool = False, code_dir: O
         raise
     except BaseException as error:  # the author's code: whatever it raises, a KeyboardInterrupt too, is the result
         _print(error)
-        _leave_message(error, root, pod)
+        _leave_message(error, log or Path(root, "termination-log"))
         return 2 if isinstance(error, FatalError) else 1
     return 0
 
@@ -136,12 +143,11 @@ def _print(error: BaseException) -> None:
     sys.stderr.flush()
 
 
-def _leave_message(error: BaseException, root: Path, pod: bool) -> None:
+def _leave_message(error: BaseException, log: Path) -> None:
     lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     text = (lines[-1] if isinstance(error, SyntaxError) else lines[0])[:_MESSAGE_LIMIT]
-    target = "/dev/termination-log" if pod else os.path.join(root, "termination-log")
     try:
-        Path(target).write_text(text, encoding="utf-8", errors="replace")
+        log.write_text(text, encoding="utf-8", errors="replace")
     except OSError as problem:
         print(f"dflow: the message for the node could not be written: {problem}", file=sys.stderr)  # noqa: T201
 

@@ -77,6 +77,7 @@ class Pod:
         text = bootstrap.source(record, root=str(self.root))
         text = text.replace("{{workflow.name}}", "wf-1")
         text = text.replace("{{=toJson(inputs.parameters)}}", json.dumps(parameters, ensure_ascii=False))
+        text = text.replace("/dev/termination-log", str(self.root / "why"))  # as a machine without that file does
         assert "{{" not in text
         assert text.rstrip("\n").split("\n")[-1].startswith("# dflow-inputs: {")
         script = self.root / "script"
@@ -104,6 +105,14 @@ def test_a_pod(python, author, tmp_path):
     again = pod.run(python, record, {**PARAMETERS, "n": "1"})
     assert (again.returncode, again.stderr) == (0, "")
     assert (outputs / "parameters/m").read_text() == "2"
+
+
+def test_why_it_failed_stands_where_a_text_of_the_template_says(author, tmp_path):
+    pod = Pod(tmp_path, author / "bundle.zip")
+    done = pod.run(sys.executable, json.loads((author / "record.json").read_text()), {**PARAMETERS, "n": "many"})
+    assert done.returncode == 1
+    assert "many" in (tmp_path / "why").read_text()
+    assert "could not be written" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "code/../../x"])
