@@ -1,27 +1,24 @@
 """S3, over the client of MinIO: the only module that imports it.
 
-Objects above 64 MiB go up in parts; downloads are streamed and their MD5 sum compared. What a network does now and
-then (a refused connection, an overloaded server) is tried again.
+What a network does now and then (a refused connection, an overloaded server) is tried again.
 
-Not here: what an artifact is (``objects.py``). Trap: the ETag of an object that went up in parts is no MD5 sum.
+Not here: what an artifact is (``objects.py``); parts, sums and going on after a break (``large.py``).
+Trap: the ETag of an object that went up in parts is no MD5 sum.
 
 This module travels with the author's code: standard library only at import, valid Python 3.8.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import hashlib
-import os
 import urllib.parse
-from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from dflow_hpc.config import s3_config
 from dflow_hpc.errors import StorageError
+from dflow_hpc.storage import large
 
 _T = TypeVar("_T")
-_PART = 64 << 20
 _LARGEST_COPY = 5 << 30  # S3's limit for one request
 _TRANSIENT = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite"}
 _ADVICE = {
@@ -88,7 +85,7 @@ class MinioClient:
         def transient(error: BaseException) -> bool:
             if isinstance(error, S3Error):
                 return error.code in _TRANSIENT
-            return isinstance(error, (urllib3.exceptions.HTTPError, ConnectionError, _Damaged))
+            return isinstance(error, (urllib3.exceptions.HTTPError, ConnectionError, large.Damaged))
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(transient),
@@ -101,50 +98,18 @@ class MinioClient:
         except S3Error as error:
             advice = _ADVICE.get(error.code or "", "see the storage's own log")
             raise StorageError(f"cannot {what} ({self!r}): {error.code}: {error.message}; {advice}") from error
-        except (MinioException, urllib3.exceptions.HTTPError, ConnectionError, _Damaged) as error:
+        except (MinioException, urllib3.exceptions.HTTPError, ConnectionError, large.Damaged) as error:
             raise StorageError(
                 f"cannot {what} ({self!r}): {error}; see whether the storage runs and s3_config['endpoint'] is right"
             ) from error
 
     def upload(self, key: str, path: str) -> None:
         """Store the file ``path`` as the object ``key``."""
-        self._call(
-            f"store {path} as {key!r}", lambda: self._client.fput_object(self._bucket, key, path, part_size=_PART)
-        )
+        self._call(f"store {path} as {key!r}", lambda: large.upload(self._client, self._bucket, key, path))
 
     def download(self, key: str, path: str) -> None:
         """Fetch the object ``key`` to the file ``path``, whole or not at all."""
-        self._call(f"fetch {key!r} to {path}", lambda: self._download(key, path))
-
-    def _download(self, key: str, path: str) -> None:
-        part = path + ".part"
-        digest = hashlib.md5()  # noqa: S324  (S3's own checksum, not a secret)
-        size = 0
-        try:
-            with self._reading(key) as response, open(part, "wb") as file:
-                for chunk in response.stream(1 << 20):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
-                expected = response.headers.get("Content-Length")
-                etag = response.headers.get("ETag", "").strip('"').lower()
-            if expected is not None and int(expected) != size:
-                raise _Damaged(f"{size} bytes came of {expected}")
-            if len(etag) == 32 and etag != digest.hexdigest():
-                raise _Damaged(f"its MD5 sum is {digest.hexdigest()}, it should be {etag}")
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-
-    @contextlib.contextmanager
-    def _reading(self, key: str) -> Iterator[Any]:
-        response = self._client.get_object(self._bucket, key)
-        try:
-            yield response
-        finally:
-            response.close()
-            response.release_conn()
+        self._call(f"fetch {key!r} to {path}", lambda: large.download(self._client, self._bucket, key, path))
 
     def list(self, prefix: str, recursive: bool = False) -> List[str]:
         """Return the keys that begin with ``prefix``; where not ``recursive``, cut behind the next ``/``."""
@@ -218,7 +183,3 @@ class MinioClient:
             f"sign an address of {key!r}",
             lambda: self._client.presigned_get_object(self._bucket, key, expires=expires),
         )
-
-
-class _Damaged(Exception):
-    """What came is not what was stored."""

@@ -1,13 +1,17 @@
 """The client of S3: what it says when the storage is wrong, and what it does when the network is."""
 
 import datetime
+import filecmp
+import hashlib
 import http.server
+import os
 import threading
 import urllib.request
 
 import pytest
 
 from dflow_hpc.errors import StorageError
+from dflow_hpc.storage import large
 from dflow_hpc.storage.s3 import MinioClient
 
 
@@ -65,6 +69,32 @@ def test_a_download_that_stays_damaged_leaves_no_file(flaky, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+WHOLE = b"1" * large.CHUNK + b"the rest"
+
+
+def _broken(tag):
+    """An answer whose body ends before its time."""
+    return 200, {**tag, "Content-Length": str(len(WHOLE))}, WHOLE[: large.CHUNK + 2]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(flaky, tmp_path):
+    client, answers, asked = flaky
+    tag = {"ETag": f'"{hashlib.md5(WHOLE).hexdigest()}"'}
+    answers += [_broken(tag), (200, tag, WHOLE), (206, tag, b"the rest")]
+    client.download("k", str(tmp_path / "f"))
+    assert (tmp_path / "f").read_bytes() == WHOLE
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert len(asked) == 3
+
+
+def test_an_object_that_was_replaced_meanwhile_is_fetched_anew(flaky, tmp_path):
+    client, answers, _ = flaky
+    old, new = {"ETag": '"old"'}, {"ETag": f'"{hashlib.md5(b"1").hexdigest()}"'}
+    answers += [_broken(old), (200, old, WHOLE), (206, new, b"1"), (200, new, b"1")]
+    client.download("k", str(tmp_path / "f"))
+    assert (tmp_path / "f").read_text() == "1"
+
+
 def test_what_is_not_transient_is_not_tried_again(flaky, tmp_path):
     client, answers, asked = flaky
     for code, advice in {"NoSuchKey": "see whether the step", "NoSuchBucket": "bucket_name"}.items():
@@ -81,18 +111,46 @@ def test_a_storage_that_does_not_answer_is_named():
         client.list("x")
 
 
+@pytest.fixture
+def stored(s3_server):
+    return MinioClient(*(s3_server[name] for name in ("endpoint", "access_key", "secret_key", "secure", "bucket_name")))
+
+
 @pytest.mark.rig
-def test_objects_in_parts_and_signed_addresses(s3_server, tmp_path):
-    client = MinioClient(
-        *(s3_server[name] for name in ("endpoint", "access_key", "secret_key", "secure", "bucket_name"))
-    )
+def test_objects_in_parts_and_signed_addresses(stored, tmp_path):
     with (tmp_path / "big").open("wb") as file:
         file.write(b"head")
-        file.truncate(65 << 20)  # above one part; sparse, so that it costs little
-    client.upload("big", str(tmp_path / "big"))
-    assert client.get_md5("big").endswith("-2")
-    client.download("big", str(tmp_path / "back"))
-    assert (tmp_path / "back").stat().st_size == 65 << 20
-    address = client.presigned_url("big", datetime.timedelta(minutes=1))
+        file.truncate(large.PART + 1)  # sparse, so that it costs little
+    stored.upload("big", str(tmp_path / "big"))
+    assert stored.get_md5("big").endswith("-2")
+    assert stored.list("big", recursive=True) == ["big"]
+    stored.download("big", str(tmp_path / "back"))
+    assert filecmp.cmp(tmp_path / "big", tmp_path / "back", shallow=False)
+    address = stored.presigned_url("big", datetime.timedelta(minutes=1))
     with urllib.request.urlopen(address) as answer:
         assert answer.read(4) == b"head"
+
+
+@pytest.mark.rig
+def test_an_upload_that_is_broken_off_goes_on_with_the_parts_that_are_there(stored, tmp_path, monkeypatch):
+    (tmp_path / "big").write_bytes(os.urandom(5 * large.PART - 7))
+    real, sent = stored._client.put_object, []
+
+    def breaking(bucket, name, data, length, **more):
+        sent.append(name)
+        if len(sent) == 4:
+            raise KeyboardInterrupt
+        return real(bucket, name, data, length, **more)
+
+    monkeypatch.setattr(stored._client, "put_object", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        stored.upload("broken", str(tmp_path / "big"))
+    there = stored.list("broken.parts/")
+    assert 0 < len(there) < 5
+    assert not stored.has("broken")
+    sent[:] = [""] * 4  # breaks off no more
+    stored.upload("broken", str(tmp_path / "big"))
+    assert len(sent) - 4 == 5 - len(there)
+    assert stored.list("broken", recursive=True) == ["broken"]
+    stored.download("broken", str(tmp_path / "back"))
+    assert filecmp.cmp(tmp_path / "big", tmp_path / "back", shallow=False)
