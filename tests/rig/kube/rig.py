@@ -37,6 +37,9 @@ SECONDS_TO_START = 180  # 20 for all of it on an idle machine
 DAEMONS = ("etcd", "apiserver", "kcm", "scheduler", "containerd", "kubelet", "s3", "argo")
 """In the order in which they start."""
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
+CPU_SHARE = {"cpu.shares": 20480, "cpu.weight": 2000}
+"""Of all pods together, for either kind of cgroups: that of twenty processes. By default they get what one gets, and
+what runs beside the rig starves them."""
 ACCOUNTS = {
     "admin": ("admin", "system:masters"),
     "kcm": ("system:kube-controller-manager", ""),
@@ -155,6 +158,9 @@ class Rig:
         (self.state / "s3.json").write_text(json.dumps(objects.s3_identities()))
         for top in self._cgroups():
             top.mkdir(exist_ok=True)
+            for name, value in CPU_SHARE.items():
+                if (top / name).exists():
+                    (top / name).write_text(str(value))
         known = subprocess.run(
             ["ip", "-brief", "address", "show", "dev", "lo"], capture_output=True, text=True, check=True
         )
