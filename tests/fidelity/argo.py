@@ -3,7 +3,7 @@
 The manifests are those of Argo's Go module, in the version that the rig runs, so whoever can build the rig has them.
 Each is submitted under a name of its own, a dozen at a time, and its status is taken when it has ended or its time is
 up. What a manifest refers to (templates, ConfigMaps) is applied first, and the rig's one image gets every name that is
-asked for: there is no registry.
+asked for: there is no registry. Each has its own locks, or those that run beside it would hold them.
 
 Trap: names of images without a tag are pulled each time unless told otherwise, so every container is told.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dflow_hpc.errors import ManifestError
-from dflow_hpc.kube import WORKFLOWS, KubeError, connect
+from dflow_hpc.kube import CONFIG_MAPS, WORKFLOWS, KubeError, connect
 from dflow_hpc.manifest.text import load
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rig/kube"))
@@ -30,6 +30,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "rig"))
 
 import build
 import fixtures
+from verdicts import ALONE
 
 AT_ONCE = 12
 SECONDS = 400
@@ -37,6 +38,8 @@ SECONDS = 400
 SECONDS_TO_STAND = 20
 """For how long a workflow must wait for somebody, so that it is taken as it stands."""
 LABEL = "fidelity"
+CACHES = "workflows.argoproj.io/configmap-type=Cache"
+"""Label of the ConfigMaps in which Argo keeps memoized outputs."""
 LONGEST = 60
 """Bytes of a workflow's name; Argo takes 63."""
 ENDED = ("Succeeded", "Failed", "Error")
@@ -66,14 +69,34 @@ def manifests(folder: Path) -> dict[str, dict[str, Any]]:
                 **kept,
             }
             workflow["spec"].setdefault("podSpecPatch", "{}")  # instead of the rig's own, which is about "main" alone
+            _give_own_locks(workflow)
             found[name] = _never_pulling(workflow)
     return found
 
 
+def _give_own_locks(workflow: dict[str, Any]) -> None:
+    """Rename the locks of a workflow, so that those that run beside it do not hold them."""
+    own = workflow["metadata"]["name"]
+    for mutex in _synchronizers(workflow, "mutexes"):
+        mutex["name"] = f"{own}-{mutex['name']}"
+    for semaphore in _synchronizers(workflow, "semaphores"):
+        if "configMapKeyRef" in semaphore:
+            semaphore["configMapKeyRef"]["key"] = f"{own}-{semaphore['configMapKeyRef']['key']}"
+
+
+def _synchronizers(workflow: dict[str, Any], kinds: str) -> Iterator[dict[str, Any]]:
+    """Yield the ``mutexes`` or ``semaphores`` of a workflow, those of the older form (one, in the singular) too."""
+    for holder in (workflow["spec"], *workflow["spec"].get("templates", ())):
+        wanted = holder.get("synchronization") or {}
+        yield from wanted.get(kinds, ())
+        if one := wanted.get({"mutexes": "mutex", "semaphores": "semaphore"}[kinds]):
+            yield one
+
+
 def resources(folder: Path) -> list[dict[str, Any]]:
     """Return the templates and ConfigMaps of the folder, and one of limits: 1 for each key that is asked of it."""
-    texts = [path.read_text() for path in sorted(folder.rglob("*.y*ml"))]
-    keys = {key for text in texts if "my-config" in text for key in re.findall(r"key:\s*([\w.-]+)\s*$", text, re.M)}
+    semaphores = [each for one in manifests(folder).values() for each in _synchronizers(one, "semaphores")]
+    keys = {each["configMapKeyRef"]["key"] for each in semaphores if "configMapKeyRef" in each}
     limits = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -130,23 +153,44 @@ class RealArgo:
 
     def prepare(self, known: list[dict[str, Any]], workflows: Iterable[dict[str, Any]]) -> None:
         """Apply what manifests refer to, and give the rig's image the names that they ask for."""
-        items = {"apiVersion": "v1", "kind": "List", "items": known}
+        self._kube.kubectl("delete", "configmaps", f"--selector={CACHES}")  # an entry of an earlier run would be hit
+        items = {"apiVersion": "v1", "kind": "List", "items": [*known, self._repositories()]}
         self._kube.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", text=json.dumps(items))
         named = {container["image"] for container in _containers([*known, *workflows])}
         images = {*(image for image in named if not re.search(r"[{\s]", image)), *BY_PARAMETERS}
         fixtures.run_ctl("name", *sorted(images), rig="kube")
 
+    def _repositories(self) -> dict[str, Any]:
+        """Return the ConfigMap with the repository that an example names: the cluster's one."""
+        controller = self._cluster.get(CONFIG_MAPS, "workflow-controller-configmap")
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "artifact-repositories"},
+            "data": {"my-key": controller["data"]["artifactRepository"]},
+        }
+
     def run(self, workflows: dict[str, dict[str, Any]], record: Callable[[str, dict[str, Any]], None]) -> None:
         """Submit workflows, some at a time, and hand over each as the API shows it in the end.
 
         Args:
-            workflows: By name.
+            workflows: By name, in their order; those in ``ALONE`` in the end, and alone.
             record: Called with the name and the object. An object whose phase is not final had no time left.
         """
+        alone = {name: workflow for name, workflow in workflows.items() if name in ALONE}
+        self._run({name: workflow for name, workflow in workflows.items() if name not in alone}, AT_ONCE, record)
+        self._run(alone, 1, record)
+
+    def _run(
+        self,
+        workflows: dict[str, dict[str, Any]],
+        at_once: int,
+        record: Callable[[str, dict[str, Any]], None],
+    ) -> None:
         waiting = list(workflows)
         running: dict[str, float] = {}
         while waiting or running:
-            while waiting and len(running) < AT_ONCE:
+            while waiting and len(running) < at_once:
                 name = waiting.pop(0)
                 try:
                     self._submit(workflows[name])

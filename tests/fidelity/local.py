@@ -20,7 +20,7 @@ from dflow_hpc.engines.local.work.workers import LocalLeafHost
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
 
 BIN = Path(__file__).parent / "bin"
-SECONDS = 300
+SECONDS = 400
 SECONDS_TO_STAND = 30
 """After which a workflow that waits for somebody is looked at: what comes before that takes no second."""
 
