@@ -13,6 +13,15 @@ def test_the_exit_handler_of_the_workflow_runs_whatever_became_of_it(run):
     assert done.children("") == []
 
 
+def test_the_arguments_of_an_exit_handler_know_how_the_workflow_ended(run):
+    values = {"a": '{{=workflow.status == "Succeeded" ? "well" : "badly"}}', "b": "{{workflow.status}}"}
+    end = leaf("end", inputs={"parameters": [{"name": name} for name in values]})
+    arguments = {"parameters": [{"name": name, "value": value} for name, value in values.items()]}
+    for source, given in (("print", ["well", "Succeeded"]), ("fail 1", ["badly", "Failed"])):
+        done = run(leaf("main", source), end, spec={"hooks": {"exit": {"template": "end", "arguments": arguments}}})
+        assert [parameter["value"] for parameter in done.node(".onExit")["inputs"]["parameters"]] == given
+
+
 def test_a_failing_exit_handler_fails_a_workflow_that_succeeded(run):
     done = run(leaf("main"), leaf("end", "fail 2"), spec={"hooks": {"exit": {"template": "end"}}})
     assert (done.phase, done.message, done.phases()[""]) == ("Failed", "main: Error (exit code 2)", "Succeeded")

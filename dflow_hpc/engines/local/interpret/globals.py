@@ -18,7 +18,7 @@ _DATE_LETTERS = "BbmAadHIMSYyp"
 
 
 def variables(workflow: Json, spec: Json, resources: Iterable[Json], known: Known) -> dict[str, str]:
-    """Return the variables that stand before anything has run.
+    """Return the variables that stand before anything has run: of these the spec itself is made.
 
     Args:
         workflow: The Workflow, with name, uid and creationTimestamp.
@@ -36,8 +36,6 @@ def variables(workflow: Json, spec: Json, resources: Iterable[Json], known: Know
         "workflow.uid": metadata.get("uid") or "",
         "workflow.mainEntrypoint": spec.get("entrypoint") or "",
         "workflow.serviceAccountName": spec.get("serviceAccountName") or "",
-        "workflow.status": "",
-        "workflow.duration": "0.000000",
     }
     if spec.get("priority") is not None:
         found["workflow.priority"] = str(spec["priority"])

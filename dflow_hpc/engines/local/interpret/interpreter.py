@@ -238,6 +238,8 @@ class Interpreter:
         plain = {key: value for key, value in self._spec.items() if key != "templates"}
         spec: Json = known.substitute(plain)
         executor.texts.update(workflow_variables.variables(self._workflow, spec, self._resources, known))
+        # What changes while it runs was not known to the spec: its hooks ask for it when they fire.
+        executor.texts.update({"workflow.status": "", "workflow.duration": "0.000000"})
         executor.arguments = spec.get("arguments") or {}
         executor.archive_logs = spec.get("archiveLogs")
         executor.slots.limit = spec.get("parallelism")
