@@ -77,6 +77,16 @@ def test_a_kind_of_volume_that_is_not_known_is_refused(tmp_path):
         view(tmp_path, {"script": script, "volumes": [{"name": "v", "configMap": {"name": "x"}}]})
 
 
+def test_a_mount_without_a_path_is_refused(kit):
+    outcome = kit.run(kit.request({"name": "t", "container": {"command": ["true"], "volumeMounts": [{"name": "v"}]}}))[
+        0
+    ]
+    assert (outcome.phase, outcome.message) == (
+        "Error",
+        "init: Error (exit code 64): the volume 'v' is to be mounted; its mount has no mountPath",
+    )
+
+
 def test_substitution_takes_exactly_the_declared_paths(tmp_path):
     made = view(tmp_path, outputs("/data/out.txt"))
     base = f"{tmp_path}/leaf/root"

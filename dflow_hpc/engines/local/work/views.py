@@ -279,6 +279,8 @@ class _Volumes:
         """Return pairs of a directory and the path at which a container sees it."""
         found = []
         for mount in [*(container.get("volumeMounts") or []), *self._shared]:
+            if not mount.get("mountPath"):
+                raise StagingError("init", f"the volume {mount['name']!r} is to be mounted; its mount has no mountPath")
             source = self._directory(mount["name"])
             if mount.get("subPath"):
                 source = posixpath.join(source, mount["subPath"])
