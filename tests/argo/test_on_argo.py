@@ -44,16 +44,6 @@ def _step(name, op, **options):
     return Step(name, PythonOPTemplate(op, **options.pop("template", {})), **options)
 
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [("hello", "Hello, world!"), ("artifacts", "text-0 1\ntext-1 2\ntext-2 3\n"), ("dag", "price: 150.0")],
-)
-def test_an_example_says_on_argo_what_it_says_locally(kube_rig, tmp_path, name, says):
-    answer = _command(kube_rig, tmp_path, "run", str(EXAMPLES / f"{name}.py"))
-    assert says in answer.stdout
-    assert "Succeeded" in answer.stdout
-
-
 def test_commands_show_a_run(kube_rig, tmp_path):
     run = _command(kube_rig, tmp_path, "submit", str(EXAMPLES / "hello.py"))
     [name] = [line.split(":")[0] for line in run.stderr.splitlines() if "submitted to the namespace" in line]
