@@ -68,11 +68,13 @@ class Cluster:
     Args:
         connection: Who asks whom.
         namespace: The namespace.
+        argo_server: Address of Argo's own server, where the user has said it.
     """
 
-    def __init__(self, connection: Connection, namespace: str):
+    def __init__(self, connection: Connection, namespace: str, argo_server: str | None = None):
         self.connection = connection
         self.namespace = namespace
+        self.argo_server = argo_server
 
     def _named(self, kind: Kind, name: str) -> str:
         return f"the {kind.kind} {name!r}" + (f" in the namespace {self.namespace!r}" if self.namespace else "")

@@ -13,6 +13,7 @@ Trap: a token may expire while we run: on 401 the settings are read anew, once a
 
 from __future__ import annotations
 
+import copy
 import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,7 @@ def connect(
     k8s_config_file: str | None = None,
     k8s_api_server: str | None = None,
     k8s_context: str | None = None,
+    host: str | None = None,
     seconds: float = _SECONDS,
 ) -> Cluster:
     """Return the cluster that the settings name.
@@ -53,6 +55,7 @@ def connect(
         k8s_config_file: A kubeconfig.
         k8s_api_server: Address of the API, instead of a kubeconfig.
         k8s_context: Context of the kubeconfig; its current one unless given.
+        host: Address of Argo's own server; the setting's only where somebody has set it.
         seconds: How long a request is tried again at most.
 
     Raises:
@@ -63,7 +66,9 @@ def connect(
     given = {"token": token, "k8s_config_file": k8s_config_file, "k8s_api_server": k8s_api_server}
     given["k8s_context"] = k8s_context
     wish = {name: config[name] if value is None else value for name, value in given.items()}
-    return Cluster(Connection(lambda: _identity(wish), seconds=seconds), namespace or config["namespace"])
+    if host is None and config.layer("host") != "default":
+        host = config["host"]
+    return Cluster(Connection(lambda: _identity(wish), seconds=seconds), namespace or config["namespace"], host)
 
 
 def _identity(wish: Mapping[str, Any]) -> Any:
@@ -128,6 +133,22 @@ class Connection:
     def server(self) -> str:
         """Address of the API server."""
         return str(self._identity().host)
+
+    def elsewhere(self, host: str) -> Connection:
+        """Return a connection to another server, as the same user.
+
+        Args:
+            host: Its address.
+        """
+
+        def identify() -> Any:
+            found = copy.copy(self._identify())
+            found.host = host
+            # The authority that a kubeconfig names is that of the API server alone.
+            found.ssl_ca_cert = str(Path(config["k8s_ca_file"]).expanduser()) if config["k8s_ca_file"] else None
+            return found
+
+        return Connection(identify, seconds=self._seconds)
 
     def _identity(self) -> Any:
         if self._configuration is None:

@@ -370,7 +370,7 @@ class Workflow:
         return self.submit()
 
     def _engine(self) -> Any:
-        names = ("namespace", "token", "k8s_config_file", "k8s_api_server")
+        names = ("namespace", "token", "k8s_config_file", "k8s_api_server", "host")
         where = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return hooks.resolve("engine")(config["mode"]).at(**where)
 

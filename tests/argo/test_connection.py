@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from dflow_hpc.config import config
-from dflow_hpc.errors import ConfigError
+from dflow_hpc.engines.argo.engine import ArgoEngine
+from dflow_hpc.errors import ConfigError, EngineError
 from dflow_hpc.kube import CONFIG_MAPS, WORKFLOWS, Conflict, KubeError, NotFound, Unreachable, connect
 from dflow_hpc.kube.cluster import CREATION
 
@@ -175,3 +176,22 @@ def test_no_cluster_at_all_says_what_to_set(monkeypatch, tmp_path):
     monkeypatch.setitem(config, "k8s_config_file", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="DFLOW_K8S_CONFIG_FILE"):
         connect().get(WORKFLOWS, "x")
+
+
+def test_argos_server_is_asked_for_what_kubernetes_does_not_have(api, cluster, monkeypatch):
+    engine = ArgoEngine(cluster=cluster)
+    metadata = {"name": "x", "resourceVersion": "1"}
+    away = {"metadata": metadata, "status": {"phase": "Running", "offloadNodeStatusVersion": "fnv:1"}}
+    api.answers = [(200, away), (404, {"message": "not found"})]
+    with pytest.raises(EngineError, match="DFLOW_HOST"):
+        engine.query("x")
+    with pytest.raises(NotFound):
+        engine.query("y")
+    monkeypatch.setitem(config, "host", api.address)
+    engine = ArgoEngine(cluster=connect(k8s_api_server=api.address, token="t0k", namespace="ns"))
+    whole = {"metadata": metadata, "status": {"phase": "Running", "nodes": {"x": {}}}}
+    api.answers = [(200, away), (200, whole), (404, {"message": "not found"}), (200, whole)]
+    api.asked.clear()
+    assert engine.query("x") == engine.query("y") == whole
+    assert [asked[1] for asked in api.asked[1::2]] == [f"/api/v1/workflows/ns/{name}" for name in "xy"]
+    assert {asked[3]["authorization"] for asked in api.asked} == {"Bearer t0k"}

@@ -27,7 +27,7 @@ from dflow_hpc.engines.argo.reuse import take_over
 from dflow_hpc.engines.local.provision import outputs_by_key
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.profiles import placing
-from dflow_hpc.kube import CONFIG_MAPS, PODS, SECRETS, WORKFLOWS, Cluster, Conflict, NotFound, connect
+from dflow_hpc.kube import CONFIG_MAPS, PODS, SECRETS, WORKFLOWS, Cluster, Conflict, NotFound, argo_server, connect
 from dflow_hpc.manifest.ids import pod_name
 from dflow_hpc.manifest.view import COMPLETED, UNSUCCESSFUL
 from dflow_hpc.storage.objects import ObjectStore, object_store
@@ -75,7 +75,8 @@ class ArgoEngine:
         """Return the engine for another place than the settings'.
 
         Args:
-            **where: ``namespace``, ``token``, ``k8s_config_file``, ``k8s_api_server``: as for ``kube.connect``.
+            **where: ``namespace``, ``token``, ``k8s_config_file``, ``k8s_api_server``, ``host``, as for
+                ``kube.connect``.
         """
         if not where:
             return self
@@ -172,16 +173,26 @@ class ArgoEngine:
 
     def query(self, id: str) -> dict[str, Any]:
         """Return the Workflow object: ``metadata``, ``spec`` and ``status``, in Argo's schema."""
-        workflow = self.cluster.get(WORKFLOWS, id)
+        try:
+            workflow = self.cluster.get(WORKFLOWS, id)
+        except NotFound:
+            if archived := argo_server.workflow(self.cluster, id):
+                return archived
+            raise
         others = self.cluster.list(WORKFLOWS, labels=f"{pieces.RUN}={id}") if pieces.is_cut(workflow) else []
         return self._together(id, {**{one["metadata"]["name"]: one for one in others}, id: workflow})
 
     def _together(self, id: str, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """Return a run's Workflow, its node tree unpacked, with those of its pieces in it."""
-        found = {name: status.unpack(part) for name, part in parts.items()}
+        found = {name: self._unpacked(part) for name, part in parts.items()}
         whole = found.pop(id)
         whole = pieces.merged(whole, list(found.values())) if found else whole
         return {**whole, "status": {"phase": "Pending", **(whole.get("status") or {})}}
+
+    def _unpacked(self, workflow: dict[str, Any]) -> dict[str, Any]:
+        name = workflow["metadata"]["name"]
+        whole = argo_server.workflow(self.cluster, name) if status.is_offloaded(workflow) else None
+        return whole or status.unpack(workflow)
 
     def _parts(self, id: str) -> list[dict[str, Any]]:
         """Return the metadata of a run's Workflows: the whole's, then those of its pieces."""
@@ -360,7 +371,7 @@ class ArgoEngine:
         return [part["metadata"]["name"] for part in parts if pieces.is_under_way(part)]
 
     def _read(self, name: str) -> dict[str, Any]:
-        return status.unpack(self.cluster.get(WORKFLOWS, name))
+        return self._unpacked(self.cluster.get(WORKFLOWS, name))
 
     def _change(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change a Workflow with its node tree, whoever else changes it meanwhile."""

@@ -18,6 +18,12 @@ Record = dict[str, Any]
 PHASE = "workflows.argoproj.io/phase"
 
 
+def is_offloaded(workflow: dict[str, Any]) -> bool:
+    """Say whether the node tree lies in Argo's database."""
+    status = workflow.get("status") or {}
+    return bool(status.get("offloadNodeStatusVersion")) and not status.get("nodes")
+
+
 def unpack(workflow: dict[str, Any]) -> dict[str, Any]:
     """Return a Workflow whose ``status.nodes`` is the node tree, however Argo keeps it.
 
@@ -29,10 +35,11 @@ def unpack(workflow: dict[str, Any]) -> dict[str, Any]:
         nodes = json.loads(gzip.decompress(base64.b64decode(packed)))
         rest = {name: value for name, value in status.items() if name != "compressedNodes"}
         return {**workflow, "status": {**rest, "nodes": nodes}}
-    if status.get("offloadNodeStatusVersion") and not status.get("nodes"):
+    if is_offloaded(workflow):
         raise EngineError(
             f"the node tree of {workflow['metadata']['name']} was asked for; Argo keeps it in a database of its own "
-            "(offloadNodeStatus), which this version does not read. `argo get` shows it."
+            "(offloadNodeStatus), which its server alone reads. Say where that is: config['host'] (DFLOW_HOST). To "
+            "change such a tree (retry, resume of one step), use `argo`."
         )
     return workflow
 
