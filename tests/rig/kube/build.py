@@ -31,22 +31,35 @@ def build(room, say):
         room: The rig's directory; programs go to ``bin``, Argo's resource definitions to ``crds``.
         say: Called with a line about what takes long.
     """
-    (room / "bin").mkdir(parents=True, exist_ok=True)
     for name, version, make in (
         ("etcd", ETCD, _etcd),
         ("kubernetes", KUBERNETES, _kubernetes),
         ("argo", ARGO, _argo),
     ):
-        stamp = room / "bin" / f".{name}"
-        if stamp.exists() and stamp.read_text() == version:
-            continue
-        say(f"building {name} {version}: minutes, once a machine")
-        work = room / "build" / name
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        make(room, work)
-        shutil.rmtree(work)
-        stamp.write_text(version)
+        _build(room, say, name, version, make)
+
+
+def build_cli(room, say):
+    """Build Argo's command line, which is its server too, if it is missing; the program.
+
+    It takes some minutes more, and few tests need it.
+    """
+    _build(room, say, "cli", ARGO, _cli)
+    return room / "bin/argo"
+
+
+def _build(room, say, name, version, make):
+    (room / "bin").mkdir(parents=True, exist_ok=True)
+    stamp = room / "bin" / f".{name}"
+    if stamp.exists() and stamp.read_text() == version:
+        return
+    say(f"building {name} {version}: minutes, once a machine")
+    work = room / "build" / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    make(room, work)
+    shutil.rmtree(work)
+    stamp.write_text(version)
 
 
 def _go(where, *words):
@@ -102,14 +115,28 @@ def _kubernetes(room, work):
         _compile(work, room / "bin" / name, f"k8s.io/kubernetes/cmd/{name}", *facts)
 
 
-def _argo(room, work):
+def _argo_source(work):
+    """Return a copy of Argo's module, completed."""
     found = _module(work, f"github.com/argoproj/argo-workflows/v3@v{ARGO}")
     source = work / "source"
     shutil.copytree(found["Dir"], source)
     subprocess.run(["chmod", "-R", "u+w", source], check=True)  # Go's cache is read-only
     special = source / "workflow/executor/osspecific"
     shutil.copy(special / "signal_darwin.go", special / "signal_linux.go")
+    return source
+
+
+def _argo(room, work):
+    source = _argo_source(work)
     for name in ARGO_PROGRAMS:
         _compile(source, room / "bin" / name, f"./cmd/{name}")
     shutil.rmtree(room / "crds", ignore_errors=True)
     shutil.copytree(source / "manifests/base/crds/minimal", room / "crds")
+
+
+def _cli(room, work):
+    source = _argo_source(work)
+    page = source / "ui/dist/app/index.html"  # the server's pages are made by a JavaScript build, and not wanted here
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("no pages here")
+    _compile(source, room / "bin/argo", "./cmd/argo")

@@ -8,11 +8,12 @@ ACCESS_KEY, SECRET_KEY = "admin", "password"
 NODE = "rig"
 
 
-def argo(s3):
+def argo(s3, database=None):
     """Return the objects of a namespace in which Argo works, as an administrator would set it up.
 
     Args:
         s3: ``host:port`` of the artifact repository.
+        database: Address of a PostgreSQL for node trees and ended Workflows; None for none.
     """
     executor = [
         {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]},
@@ -44,6 +45,19 @@ def argo(s3):
             "spec": {"podSpecPatch": json.dumps({"containers": [_never_pull("main")]})},
         },
     }
+    if database:
+        controller["persistence"] = {
+            "archive": True,
+            "nodeStatusOffLoad": True,
+            "postgresql": {
+                "host": database,
+                "port": 5432,
+                "database": "postgres",
+                "tableName": "argo_workflows",
+                "userNameSecret": {"name": "database", "key": "user"},
+                "passwordSecret": {"name": "database", "key": "password"},
+            },
+        }
     return [
         _named("v1", "Namespace", NAMESPACE, namespace=None),
         _named("v1", "ServiceAccount", "argo"),
@@ -53,6 +67,7 @@ def argo(s3):
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "executor"},
             "subjects": accounts,
         },
+        {**_named("v1", "Secret", "database"), "stringData": {"user": "postgres", "password": "none"}},
         {**_named("v1", "Secret", "s3-cred"), "stringData": {"accesskey": ACCESS_KEY, "secretkey": SECRET_KEY}},
         {
             **_named("v1", "ConfigMap", "workflow-controller-configmap"),

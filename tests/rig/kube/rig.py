@@ -3,8 +3,8 @@
 Needs root, Debian 12 and Go; ``build.py`` and ``pictures.py`` make what runs, once a machine. All lies in ``kube`` of
 the directory ``DFLOW_RIG`` (default /var/lib/dflow-hpc-rig); ``DFLOW_RIG_PORT`` (default 22600) tells two rigs apart.
 Every daemon listens on one address of the loopback interface, 10.96.<n>.1 with n from that port, which is also the
-service address of the API and where pods find S3: there is no kube-proxy and no name service. The exception is the
-health port of Argo's controller, 6060, which cannot be bound to an address; whoever comes second does without it.
+service address of the API and where pods find S3: there is no kube-proxy and no name service. Two cannot be bound to
+an address: the health port of Argo's controller, 6060, which whoever comes second does without, and Argo's server.
 
 Trap: the cluster outlives the process that started it; only ``down`` ends it, and nothing else of the machine.
 """
@@ -36,6 +36,8 @@ PACKAGES = (
 SECONDS_TO_START = 180  # 20 for all of it on an idle machine
 DAEMONS = ("etcd", "apiserver", "kcm", "scheduler", "containerd", "kubelet", "s3", "argo")
 """In the order in which they start."""
+EXTRAS = ("postgres", "server")
+"""What ``persist`` starts beside them."""
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
 CPU_SHARE = {"cpu.shares": 20480, "cpu.weight": 2000}
 """Of all pods together, for either kind of cgroups: that of twenty processes. By default they get what one gets, and
@@ -68,6 +70,7 @@ class Rig:
         self._storage_port = 10_000 + 100 * number  # of the first of the storage's servers
         self.s3 = f"{self.address}:{self._storage_port}"
         self.server = f"https://{self.address}:443"
+        self.argo_server = f"http://{self.address}:{self._storage_port + 50}"
 
     @contextmanager
     def locked(self):
@@ -87,9 +90,15 @@ class Rig:
         build.build(self.room, _say)
         return pictures.make(self.room, build.ARGO, _say)
 
+    def build_cli(self):
+        """Build Argo's command line; the program."""
+        return build.build_cli(self.room, _say)
+
     def up(self):
         """Build, write and start what is missing, and let what was paused go on; the file with the facts."""
         digest = self.build()
+        if any(self.processes.pid(name) for name in EXTRAS):
+            self._end_extras()
         self._write()
         for name in DAEMONS:
             self.processes.send(name, signal.SIGCONT)
@@ -103,8 +112,8 @@ class Rig:
 
     def down(self, *, wipe=False):
         """End what ``up`` started, pods included; with ``wipe`` remove the cluster's state too, but no program."""
-        for name in ("argo", "kubelet"):
-            self.processes.stop(name)
+        self._end_extras()
+        self.processes.stop("kubelet")
         if self.processes.pid("containerd"):
             self._end_containers()
         for name in ("s3", "scheduler", "kcm", "apiserver", "etcd", "containerd"):
@@ -123,6 +132,32 @@ class Rig:
         if wipe:
             shutil.rmtree(self.state, ignore_errors=True)
             shutil.rmtree(self.room / "containerd", ignore_errors=True)
+
+    def persist(self):
+        """Keep node trees and ended Workflows in a database, with Argo's server to read it; the server's address."""
+        install(("postgresql",))
+        self.build_cli()
+        data = self.state / "postgres"
+        if not (data / "PG_VERSION").exists():
+            data.mkdir(exist_ok=True)
+            shutil.chown(data, "postgres", "postgres")
+            pictures.run(*self._of_postgres("initdb"), "--pgdata", data)
+        (self.state / "postgres.hba").write_text(f"host all all {self.address}/32 trust\n")
+        self._end_extras()
+        self._apply(database=self.address)
+        for name in (*EXTRAS, "argo"):
+            self.start(name)
+        return self.argo_server
+
+    def _of_postgres(self, program):
+        """Return the beginning of the command line of a program of PostgreSQL, which root may not run."""
+        [directory] = Path("/usr/lib/postgresql").glob("*/bin")
+        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", directory / program]
+
+    def _end_extras(self):
+        """Stop what ``persist`` started, and Argo's controller, which reads its configuration only once."""
+        for name in ("argo", *reversed(EXTRAS)):
+            self.processes.stop(name)
 
     def _end_containers(self):
         """Kill what runs in pods, and give back its networks."""
@@ -221,16 +256,15 @@ class Rig:
         Raises:
             RigError: It is not known, or does not answer in time.
         """
-        if name not in DAEMONS:
-            raise RigError(f"the daemon '{name}' was given; known are {', '.join(DAEMONS)}")
+        if name not in (*DAEMONS, *EXTRAS):
+            raise RigError(f"the daemon '{name}' was given; known are {', '.join((*DAEMONS, *EXTRAS))}")
         if self.processes.pid(name):
             return
         if name == "containerd":
             self.processes.log(name).write_text("")  # its readiness is read from it
         command = getattr(self, f"_{name}")()
-        extra = {"LEADER_ELECTION_DISABLE": "true", "DEFAULT_REQUEUE_TIME": "1s"} if name == "argo" else {}
-        environment = {**os.environ, **extra, "PATH": f"{self.room}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        self.processes.spawn(name, list(map(str, command)), environment)
+        path = {"PATH": f"{self.room}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        self.processes.spawn(name, list(map(str, command)), {**os.environ, **self._environment(name), **path})
 
         def answers():
             if not self.processes.pid(name):
@@ -238,6 +272,15 @@ class Rig:
             return self._answers(name)
 
         wait(f"an answer of {name}", answers, SECONDS_TO_START, lambda: self.processes.tail(name))
+
+    def _environment(self, name):
+        """Return what a daemon takes from its environment alone."""
+        if name == "server":
+            return {"KUBECONFIG": str(self.kubeconfig("admin"))}
+        if name != "argo":
+            return {}
+        away = {"ALWAYS_OFFLOAD_NODE_STATUS": "true"} if self.processes.pid("postgres") else {}
+        return {"LEADER_ELECTION_DISABLE": "true", "DEFAULT_REQUEUE_TIME": "1s", **away}
 
     def change(self, word, name):
         """Stop, kill, pause or resume a daemon. Pods go on."""
@@ -257,7 +300,11 @@ class Rig:
             "scheduler": f"https://{self.address}:10259/healthz",
             "kubelet": f"http://{self.address}:10248/healthz",
             "s3": f"http://{self.s3}/status",
+            "server": self.argo_server,
         }
+        if name == "postgres":
+            ask = [*self._of_postgres("pg_isready"), "--quiet", f"--host={self.address}"]
+            return subprocess.run(ask, check=False).returncode == 0
         if name == "containerd":
             return "Start streaming server" in self.processes.log(name).read_text(errors="replace")
         return name not in addresses or _get(addresses[name])
@@ -339,6 +386,18 @@ class Rig:
             *("--executor-image", pictures.ARGOEXEC.format(build.ARGO), "--executor-image-pull-policy", "IfNotPresent"),
         ]
 
+    def _postgres(self):
+        return [
+            *(*self._of_postgres("postgres"), "-D", self.state / "postgres", "-c", f"listen_addresses={self.address}"),
+            *("-c", f"hba_file={self.state}/postgres.hba", "-c", "unix_socket_directories="),
+        ]
+
+    def _server(self):
+        return [
+            *("argo", "server", f"--port={self._storage_port + 50}", "--secure=false", "--auth-mode=client"),
+            *("--namespaced", f"--namespace={objects.NAMESPACE}", f"--managed-namespace={objects.NAMESPACE}"),
+        ]
+
     # What is in the cluster
 
     def kubectl(self, *words, check=True, text=None):
@@ -349,11 +408,11 @@ class Rig:
             raise RigError(f"kubectl {' '.join(words)} gave {answer.returncode}: {answer.stderr}")
         return answer.stdout
 
-    def _apply(self):
+    def _apply(self, database=None):
         """Make Argo's definitions and objects."""
         definitions = sorted(str(file) for file in (self.room / "crds").glob("argoproj.io_*.yaml"))
         self.kubectl("apply", "--server-side", *(f"--filename={file}" for file in definitions))
-        wanted = {"apiVersion": "v1", "kind": "List", "items": objects.argo(self.s3)}
+        wanted = {"apiVersion": "v1", "kind": "List", "items": objects.argo(self.s3, database)}
         self.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", text=json.dumps(wanted))
 
     def _ctr(self, *words, check=True):
