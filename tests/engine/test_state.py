@@ -80,7 +80,7 @@ def test_a_retry_runs_again_what_failed_and_what_came_after():
     nodes = tree(
         node("r", "DAG", "Failed", ["a", "b", "d"]),
         node("a", "Pod", "Failed", ["after"]),
-        node("after", "Pod", "Succeeded"),
+        node("after", "Pod", "Omitted"),
         node("b", "Retry", "Succeeded", ["b0", "b1"]),
         node("b0", "Steps", "Failed", ["b00"], nodeFlag={"retried": True}),
         node("b00", "Pod", "Failed"),
@@ -93,3 +93,19 @@ def test_a_retry_runs_again_what_failed_and_what_came_after():
         {**node("x", "Pod", "Succeeded"), "name": "r.onExit"},
     )
     assert to_run_again(nodes, "r") == {"a", "after", "d0", "d1", "x"}
+
+
+def test_a_retry_keeps_a_failure_that_the_run_got_over():
+    nodes = tree(
+        node("r", "DAG", "Failed", ["a", "c", "h"]),
+        node("a", "Pod", "Failed", ["b"]),
+        node("b", "Pod", "Succeeded", ["last"]),
+        node("last", "Pod", "Failed"),
+        node("c", "Retry", "Failed", ["c0", "c1"]),
+        node("c0", "Pod", "Failed", nodeFlag={"retried": True}),
+        node("c1", "Pod", "Failed", ["b"], nodeFlag={"retried": True}),
+        node("h", "Pod", "Failed", ["h.onExit"]),
+        node("h.onExit", "Pod", "Succeeded", nodeFlag={"hooked": True}),
+    )
+    assert to_run_again(nodes, "r") == {"last", "h", "h.onExit"}
+    assert to_run_again(nodes, "r", ["b"]) == {"a", "b", "last", "c0", "c1", "h", "h.onExit"}

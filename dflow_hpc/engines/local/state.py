@@ -130,8 +130,8 @@ def failures(nodes: dict[str, Node]) -> list[Node]:
 def to_run_again(nodes: dict[str, Node], root: str, also: Iterable[str] = ()) -> set[str]:
     """Return the ids of what a ``retry`` runs again: what failed, and all that came after it.
 
-    An attempt that a successful one has replaced stays. What follows a failed node may have seen its failure, so it
-    goes with it, as in Argo; so do the exit handlers of the workflow, which nothing points at.
+    As in Argo, what the run got over stays: a failed leaf after which something has succeeded, an attempt that a
+    successful one has replaced. The exit handlers of the workflow go, which nothing points at.
 
     Args:
         nodes: The node tree.
@@ -139,20 +139,41 @@ def to_run_again(nodes: dict[str, Node], root: str, also: Iterable[str] = ()) ->
         also: Ids of further nodes to run again, whatever became of them.
     """
     replaced = superseded(nodes)
-    kept: set[str] = set()
     open_ends = list(also)
+    got_over = _before_success(nodes, set(open_ends))
+    kept: set[str] = set()
     for node in nodes.values():
         if node["type"] == "Retry":
             attempts = set(node.get("children", ()))
-            if node["phase"] == "Succeeded":
+            leaves = {each for each in attempts if each in nodes and nodes[each]["type"] in LEAF_TYPES}
+            if node["phase"] == "Succeeded" or leaves & got_over:
                 kept |= _with_descendants(nodes, attempts & replaced)
             elif node["phase"] in UNSUCCESSFUL:
                 open_ends.extend(attempts)
+    kept |= got_over
     for node_id, node in nodes.items():
         failed = node["phase"] in UNSUCCESSFUL and node["type"] in LEAF_TYPES | {"Skipped"} and node_id not in kept
         if failed or node["name"].startswith(root + ".onExit"):
             open_ends.append(node_id)
     return _with_descendants(nodes, open_ends)
+
+
+def _before_success(nodes: dict[str, Node], but: set[str]) -> set[str]:
+    """Return the ids of nodes below which something has succeeded, other than hooks and what is named."""
+    parents: dict[str, list[str]] = {}
+    pending = []
+    for node_id, node in nodes.items():
+        if not (node.get("nodeFlag") or {}).get("hooked"):
+            for child in node.get("children", ()):
+                parents.setdefault(child, []).append(node_id)
+            if node["phase"] == "Succeeded" and node_id not in but:
+                pending.append(node_id)
+    found: set[str] = set()
+    while pending:
+        new = [parent for parent in parents.get(pending.pop(), ()) if parent not in found]
+        found.update(new)
+        pending.extend(new)
+    return found
 
 
 def _with_descendants(nodes: dict[str, Node], starts: Iterable[str]) -> set[str]:
