@@ -293,7 +293,8 @@ def _tree(name):
 
 def test_retry_runs_again_what_failed_and_removes_its_pod(engine, cluster):
     name = engine.submit(Compiled(manifest(generateName="x-")))
-    status = {"phase": "Failed", "nodes": _tree(name), "message": "m", "finishedAt": "2026-01-01T00:00:00Z"}
+    then = "2026-01-01T00:00:00Z"
+    status = {"phase": "Failed", "nodes": _tree(name), "message": "m", "startedAt": then, "finishedAt": then}
     labels = {"workflows.argoproj.io/completed": "true", "workflows.argoproj.io/phase": "Failed"}
     cluster.patch(WORKFLOWS, name, {"status": status, "metadata": {"labels": labels}})
     engine.retry(name)
@@ -306,6 +307,7 @@ def test_retry_runs_again_what_failed_and_removes_its_pod(engine, cluster):
     assert nodes["a"]["phase"] == "Succeeded"
     assert nodes[name]["phase"] == nodes["g1"]["phase"] == now["status"]["phase"] == "Running"
     assert nodes["g1"]["children"] == []
+    assert min(nodes["g1"]["startedAt"], now["status"]["startedAt"]) > then  # a deadline counts from the retry
     assert "message" not in now["status"]
     assert "workflows.argoproj.io/completed" not in now["metadata"]["labels"]
     with pytest.raises(EngineError, match="its phase is Running"):

@@ -350,7 +350,7 @@ class ArgoEngine:
         for node in steer.to_drop(workflow, only):
             if node["type"] == "Pod":
                 self.cluster.delete(PODS, pod_name(name, node["name"], node.get("templateName", "")))
-        self._change(name, lambda changed: steer.retried(changed, only))
+        self._change(name, lambda changed: steer.retried(changed, _now(), only))
 
     def delete(self, id: str) -> None:
         """Remove it with its artifacts."""

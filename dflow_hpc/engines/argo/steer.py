@@ -100,8 +100,14 @@ def to_drop(workflow: Workflow, only: Sequence[str] = ()) -> list[dict[str, Any]
     return [nodes[one] for one in sorted(to_run_again(nodes, root, only)) if nodes[one]["type"] not in _OPEN]
 
 
-def retried(workflow: Workflow, only: Sequence[str] = ()) -> Workflow:
-    """Return it as it runs again: what is to run again taken out of the tree, what holds it Running."""
+def retried(workflow: Workflow, now: str, only: Sequence[str] = ()) -> Workflow:
+    """Return it as it runs again: what is to run again taken out of the tree, what holds it Running.
+
+    Args:
+        workflow: The Workflow.
+        now: The time, as Argo writes it: from it on deadlines count again.
+        only: Ids of further nodes to run again.
+    """
     changed = copy.deepcopy(workflow)
     nodes = nodes_of(changed)
     root = changed["metadata"]["name"]
@@ -117,23 +123,23 @@ def retried(workflow: Workflow, only: Sequence[str] = ()) -> Workflow:
     holds |= {key for key, node in nodes.items() if node["type"] in _OPEN and again & set(node.get("children") or ())}
     for key in (holds - again) | {root}:
         if nodes.get(key, {}).get("type") in _OPEN:
-            nodes[key].update(phase="Running", finishedAt=None)
-            for name in ("message", "outboundNodes"):
-                nodes[key].pop(name, None)
+            nodes[key].update(phase="Running", startedAt=now, finishedAt=None)
+            nodes[key].pop("message", None)
     for key in again:
         del nodes[key]
     if nodes.get(root, {}).get("type") not in _OPEN:
         nodes.pop(root, None)
     for node in nodes.values():
-        if "children" in node:
-            node["children"] = [child for child in node["children"] if child in nodes]
-    _reopen(changed)
+        for name in ("children", "outboundNodes"):
+            if name in node:
+                node[name] = [each for each in node[name] if each in nodes]
+    _reopen(changed, now)
     return changed
 
 
-def _reopen(workflow: Workflow) -> None:
+def _reopen(workflow: Workflow, now: str) -> None:
     status = workflow["status"]
-    status.update(phase="Running", finishedAt=None)
+    status.update(phase="Running", startedAt=now, finishedAt=None)
     status.pop("message", None)
     status["conditions"] = [one for one in status.get("conditions") or [] if one.get("type") != "Completed"]
     status.pop("persistentVolumeClaims", None)  # those of the ended run are gone
