@@ -20,7 +20,7 @@ import main as active_learning
 
 settings = {{
     **active_learning.SETTINGS,
-    **dict(members=2, walkers=2, steps=16, tests=1, test_steps=4, labels=1, iterations=2, upper=3.0),
+    **dict(members=2, walkers=2, steps=16, tests=1, test_steps=4, labels=1, iterations={iterations}, upper=3.0),
 }}
 study = active_learning.make_workflow(settings)
 if __name__ == "__main__":
@@ -64,7 +64,7 @@ def test_what_is_predicted_is_what_is_fitted(potential, alloy):
 
 
 def test_the_study_runs(tmp_path):
-    (tmp_path / "tiny.py").write_text(TINY.format(example=str(EXAMPLE)))
+    (tmp_path / "tiny.py").write_text(TINY.format(example=str(EXAMPLE), iterations=2))
     places = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "dflow_hpc.cli.main", "run", "-o", "json", "tiny.py"],

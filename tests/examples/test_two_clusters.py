@@ -1,12 +1,10 @@
 """The flagship, in its smallest size, on two real clusters by options alone, with its data through a real S3."""
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from tests.rig.s3 import s3_server  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.rig
 
-PACKAGES = ("numpy", "numpy.libs", "scipy", "scipy.libs", "ase")
 PROFILES = """
 [machine.xeon]
 scheduler = "slurm"
@@ -39,25 +36,10 @@ queue = "gpu"
 PLACES = {"train*": "a100", "label*": "xeon", "explore": "xeon", "hold-out": "xeon"}
 
 
-@pytest.fixture
-def prepared(slurm_rig):
-    """Give the clusters what the steps import there, as a user's own environment would."""
-    assert sys.version_info[:2] == (3, 11), "the clusters' python3 is Debian's 3.11, and NumPy is brought from here"
-    for cluster in slurm_rig.values():
-        for name in PACKAGES:
-            there = cluster.root_here / "python" / name
-            if not there.exists():
-                found = importlib.util.find_spec("numpy").submodule_search_locations[0]
-                shutil.copytree(Path(found).with_name(name), there)
-    yield slurm_rig
-    for cluster in slurm_rig.values():
-        shutil.rmtree(cluster.root_here / "python")
-
-
 def test_training_on_one_and_labelling_on_the_other(tmp_path, prepared, s3_server):  # noqa: F811
     cpu = prepared["cpu"]
     project = shutil.copytree(EXAMPLE, tmp_path / "study")
-    (project / "tiny.py").write_text(TINY.format(example=str(project)))
+    (project / "tiny.py").write_text(TINY.format(example=str(project), iterations=2))
     (tmp_path / "machines.toml").write_text(PROFILES.format(ssh_config=cpu.ssh_config, root=cpu.root))
     env = {**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}
     env |= {"DFLOW_MACHINES": str(tmp_path / "machines.toml"), "DFLOW_S3_PREFIX": f"{tmp_path.name}/"}

@@ -52,7 +52,7 @@ def ready(kube, name):
 
 
 @contextlib.contextmanager
-def node(kube, cluster, folder, more="", memory="64MB"):
+def node(kube, cluster, folder, more="", memory="64MB", machine=None):
     """Have the node of a cluster: the process runs, and the Node is ready.
 
     Args:
@@ -61,10 +61,13 @@ def node(kube, cluster, folder, more="", memory="64MB"):
         folder: For its profile, its state and its log.
         more: Further lines of the machine's profile.
         memory: Of each job that does not say it.
+        machine: The profile's name; the cluster's unless given.
     """
-    name = f"dflow-{cluster.name}"
-    profile = cluster.profile(root=f"{cluster.root}/node", more=f'transport = "openssh"\n{more}', memory=memory)
-    words, environment = command(kube, folder, profile, cluster.name)
+    machine = machine or cluster.name
+    name = f"dflow-{machine}"
+    there = f"{cluster.root}/node"
+    profile = cluster.profile(machine, root=there, more=f'transport = "openssh"\n{more}', memory=memory)
+    words, environment = command(kube, folder, profile, machine)
     with (folder / f"{name}.log").open("w+") as log:
         process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
         try:
