@@ -29,13 +29,13 @@ class Capacity:
     """Jobs that may be in the queue at once."""
 
 
-def node_object(name: str, machine: str, capacity: Capacity, address: str, port: int) -> dict[str, Any]:
+def node_object(name: str, machine: str, capacity: Capacity | None, address: str, port: int) -> dict[str, Any]:
     """Return the Node to create.
 
     Args:
         name: The node's name.
         machine: The profile behind it.
-        capacity: What it offers.
+        capacity: What it offers; None while that is not known.
         address: The InternalIP at which the API server finds our endpoint.
         port: Port of that endpoint; 10250 would be another kubelet's.
     """
@@ -53,20 +53,25 @@ def node_object(name: str, machine: str, capacity: Capacity, address: str, port:
             },
         },
         "spec": {"taints": [{"key": NODE_TAINT, "value": "dflow-hpc", "effect": "NoSchedule"}]},
-        "status": node_status(capacity, address, port, ready=True, reason="MachineReachable", message=""),
+        "status": node_status(capacity, address, port),
     }
 
 
 def node_status(
-    capacity: Capacity, address: str, port: int, *, ready: bool, reason: str, message: str, now: datetime | None = None
+    capacity: Capacity | None, address: str, port: int, why: str = "", now: datetime | None = None
 ) -> dict[str, Any]:
-    """Return the Node's status; ``reason`` and ``message`` tell the truth about the login host."""
-    resources = {"cpu": str(capacity.cpus), "memory": str(capacity.memory), "pods": str(capacity.pods)}
-    if capacity.gpus:
-        resources[GPU] = str(capacity.gpus)
+    """Return the Node's status.
+
+    Args:
+        capacity: What it offers; None while that is not known: then it is not ready, and what stands there stays.
+        address: See ``node_object``.
+        port: See there.
+        why: Why the machine cannot be asked now; nothing while it can.
+        now: Instead of the present time.
+    """
+    ready = capacity is not None and not why
     return {
-        "capacity": resources,
-        "allocatable": dict(resources),
+        **({} if capacity is None else _resources(capacity)),
         # Only InternalIP: the API server would try a Hostname first, which nothing resolves.
         "addresses": [{"type": "InternalIP", "address": address}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
@@ -74,12 +79,19 @@ def node_status(
             {
                 "type": "Ready",
                 "status": "True" if ready else "False",
-                "reason": reason,
-                "message": message,
+                "reason": "MachineReachable" if ready else "MachineUnreachable" if why else "MachineNotSeenYet",
+                "message": why,
                 "lastHeartbeatTime": (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
         ],
     }
+
+
+def _resources(capacity: Capacity) -> dict[str, Any]:
+    resources = {"cpu": str(capacity.cpus), "memory": str(capacity.memory), "pods": str(capacity.pods)}
+    if capacity.gpus:
+        resources[GPU] = str(capacity.gpus)
+    return {"capacity": resources, "allocatable": dict(resources)}
 
 
 def lease_object(name: str, now: datetime) -> dict[str, Any]:

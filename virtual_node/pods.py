@@ -100,7 +100,8 @@ class Pods:
     ):
         self._node = node
         self._machine = machine
-        self._capacity = capacity
+        self.capacity = capacity
+        """What the node has."""
         self._broker = broker
         self._room = room
         self._cluster = cluster
@@ -256,7 +257,7 @@ class Pods:
             self.reports.tell(pod, status.pending(pod, "CreateContainerConfigError", why))
 
         try:
-            leaf = await self.reports.persist(leaves.read, pod, cluster, self._machine, self._capacity, trouble=waits)
+            leaf = await self.reports.persist(leaves.read, pod, cluster, self._machine, self.capacity, trouble=waits)
         except Refused as error:
             self.reports.tell(pod, status.refused("NotOnThisNode", str(error)), last=True)
         except DflowError as error:

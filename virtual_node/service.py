@@ -5,6 +5,9 @@ directory is refused.
 
 Not here: the command line (``cli/node.py``).
 
+A machine or an API server that is away is waited for. Until the machine has said what it has, the Node is not ready,
+and its pods stay as they are.
+
 Trap: when it ends its jobs live on. The next life finds the pods by the list that a watch begins with, and their jobs
 by the journal.
 """
@@ -21,12 +24,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dflow_hpc.engines.local.work.machines import journal_of
-from dflow_hpc.errors import ConfigError
+from dflow_hpc.errors import ConfigError, HostUnreachable
 from dflow_hpc.executors.broker.broker import Broker
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.schedulers import Facts
-from dflow_hpc.kube import PODS, Cluster, KubeError
+from dflow_hpc.kube import PODS, Cluster, KubeError, Unreachable
 from dflow_hpc.kube.connection import Connection
 from dflow_hpc.virtual_node.access import Access, client_authority
 from dflow_hpc.virtual_node.inside import Inside
@@ -59,6 +62,8 @@ class Endpoint:
 _LOOK = 10.0
 """Seconds between two looks at why pods wait."""
 _AGAIN = 5.0
+_AT_ONCE = 5.0
+"""Seconds that the machine has to answer before the Node is there without it."""
 
 
 def run(
@@ -81,7 +86,8 @@ def run(
 
     Raises:
         ConfigError: Another process is this node already.
-        KubeError: The Node cannot be made.
+        ExecutorError: The machine will never answer: a refused login, an unknown host key.
+        KubeError: The API server refuses the Node.
     """
     with _alone(state, name):
         asyncio.run(_Service(name, machine, connection, state, endpoint, say).run())
@@ -117,59 +123,93 @@ class _Service:
         self._state = state
         self._endpoint = endpoint
         self._say = say
+        self._offered: Capacity | None = None
+        self._away = ""
+        """Why the machine has not said yet what it has, if so."""
+        self._broken: list[BaseException] = []
+        self._over = asyncio.Event()
 
     async def run(self) -> None:
-        over = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, over.set)
+            loop.add_signal_handler(number, self._over.set)
+        ending = asyncio.create_task(self._over.wait())
         site = RemoteSite(self._machine)
-        facts = await asyncio.to_thread(site.facts)
+        asking = asyncio.create_task(self._ask(site))
+        # As a rule it answers at once, or refuses for ever: then nobody needs to hear of this node.
+        await asyncio.wait({asking, ending}, timeout=_AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            asking.result()
         journal = journal_of(self._state, self._machine)
         broker = Broker(self._machine.name, site, journal, waits=self._machine.waits, say=self._say)
-        offered = capacity(facts, self._machine)
-        broken: list[BaseException] = []
-
-        def fail(error: BaseException) -> None:
-            broken.append(error)
-            over.set()
-
         room = self._state / "pods"
-        pods = Pods(self._name, self._machine, offered, broker, room, self._namespace, self._say, fail=fail)
         room.mkdir(exist_ok=True)
-        inside = Inside(loop, pods, broker, site)
-        progress = Progress(site, pods.reports, self._namespace)
-        api, signing = await asyncio.to_thread(self._serve, inside)
-        presence = Presence(
-            self._name,
-            self._machine.name,
-            offered,
-            (self._endpoint.address, api.port),
-            self._namespace(""),
-            self._namespace("kube-node-lease"),
-            lambda: broker.dispatcher.paused,
-            self._say,
-        )
-        await asyncio.to_thread(presence.start)
-        self._say(f"node {self._name!r} is there")
-        threading.Thread(target=self._watch, args=(loop, pods), name="pods", daemon=True).start()
+        unknown = capacity(Facts(), self._machine)
+        pods = Pods(self._name, self._machine, unknown, broker, room, self._namespace, self._say, fail=self._fail)
+        api, signing = self._serve(Inside(loop, pods, broker, site))
+        trusting = asyncio.create_task(self._trust(api.serving))
+        presence = self._presence(api.port, broker)
         try:
-            while not over.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), _LOOK)
-                pods.tell_queue()
-                await progress.look(pods.running())
-                with contextlib.suppress(KubeError):  # another look comes
-                    await pods.sweep(loop.time())
+            await asyncio.to_thread(presence.start)
+            await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                pods.capacity = asking.result()
+                presence.look()
+                threading.Thread(target=self._watch, args=(loop, pods), name="pods", daemon=True).start()
+                await self._work(pods, Progress(site, pods.reports, self._namespace))
         finally:
+            for task in (asking, ending, trusting):
+                task.cancel()
             broker.leave()
             await asyncio.to_thread(api.close)
             signing.close()
             await pods.close()
             await broker.close()
             await asyncio.to_thread(presence.close)
-        if broken:
-            raise broken[0]
+        if self._broken:
+            raise self._broken[0]
+
+    def _fail(self, error: BaseException) -> None:
+        self._broken.append(error)
+        self._over.set()
+
+    async def _ask(self, site: RemoteSite) -> Capacity:
+        """Return what the node offers, once the machine says it."""
+        while True:
+            try:
+                facts = await asyncio.to_thread(site.facts)
+            except HostUnreachable as error:
+                if not self._away:
+                    self._say(f"machine {self._machine.name!r} is asked again until it answers: {error}")
+                self._away = str(error)
+                await asyncio.sleep(self._machine.waits.unreachable)
+            else:
+                self._away = ""
+                self._offered = capacity(facts, self._machine)
+                return self._offered
+
+    async def _work(self, pods: Pods, progress: Progress) -> None:
+        """Look now and then at what nothing tells of, until it is over."""
+        loop = asyncio.get_running_loop()
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _LOOK)
+            pods.tell_queue()
+            await progress.look(pods.running())
+            with contextlib.suppress(KubeError):  # another look comes
+                await pods.sweep(loop.time())
+
+    def _presence(self, port: int, broker: Broker) -> Presence:
+        return Presence(
+            self._name,
+            self._machine.name,
+            (self._endpoint.address, port),
+            self._namespace(""),
+            self._namespace("kube-node-lease"),
+            lambda: self._offered,
+            lambda: self._away or broker.dispatcher.paused,
+            self._say,
+        )
 
     def _serve(self, inside: Inside) -> tuple[KubeletApi, Signing]:
         """Serve the kubelet's API."""
@@ -177,17 +217,25 @@ class _Service:
         certificate, key = end.certificate, end.key
         if certificate is None or key is None:
             certificate, key = own(self._state, self._name, end.address)
-        try:
-            clients = end.clients.read_text() if end.clients else client_authority(self._namespace)
-        except KubeError as error:  # pods run without logs and exec, too
-            self._say(f"the authority of clients: {error} The kubelet's API takes no certificate (--client-ca).")
-            clients = None
         signing = Signing(self._state, self._name, end.address, cluster, self._say)
-        serving, access = Serving(certificate, key, clients), Access(self._name, cluster)
-        api = KubeletApi(self._name, (end.listen, end.port), serving, access, inside, self._say)
+        serving = Serving(certificate, key, end.clients.read_text() if end.clients else None)
+        api = KubeletApi(self._name, (end.listen, end.port), serving, Access(self._name, cluster), inside, self._say)
         if end.sign:
             signing.start()
         return api, signing
+
+    async def _trust(self, serving: Serving) -> None:
+        """Let clients be known by the authority that the API server publishes, once it answers."""
+        open_question = self._endpoint.clients is None
+        while open_question:
+            open_question = False
+            try:
+                serving.trust(await asyncio.to_thread(client_authority, self._namespace))
+            except Unreachable:
+                open_question = True
+                await asyncio.sleep(_AGAIN)
+            except KubeError as error:  # pods run without logs and exec, too
+                self._say(f"the authority of clients: {error} The kubelet's API takes no certificate (--client-ca).")
 
     def _namespace(self, name: str) -> Cluster:
         return Cluster(self._connection, name)

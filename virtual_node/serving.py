@@ -47,6 +47,11 @@ class Serving:
         self._lock = threading.Lock()
         self._made: tuple[tuple[int, ...], ssl.SSLContext] | None = None
 
+    def trust(self, clients: str | None) -> None:
+        """Take this for the authority of clients from now on."""
+        with self._lock:
+            self._clients, self._made = clients, None
+
     def context(self) -> ssl.SSLContext:
         """Return what a connection is served with.
 

@@ -60,7 +60,7 @@ def hollow_node(cluster, *, pods=250, seconds=1.0):
     """
     nodes, leases = Cluster(cluster.connection, ""), Cluster(cluster.connection, "kube-node-lease")
     capacity = Capacity(10_000, 1 << 44, pods=pods)
-    presence = Presence(NAME, NAME, capacity, ("127.0.0.1", 1), nodes, leases, lambda: "", print)
+    presence = Presence(NAME, NAME, ("127.0.0.1", 1), nodes, leases, lambda: capacity, lambda: "", print)
     presence.start()
     work = queue.SimpleQueue()
     over = threading.Event()

@@ -66,10 +66,14 @@ def test_a_node_offers_what_the_scheduler_has_and_says_whether_the_login_host_an
     made = node.node_object("cpu", "cpu", node.Capacity(cpus=8, memory=1 << 30, gpus=2), "10.0.0.1", 10260)
     assert made["status"]["allocatable"] == {"cpu": "8", "memory": "1073741824", "pods": "1000", "nvidia.com/gpu": "2"}
     assert made["spec"]["taints"][0]["effect"] == "NoSchedule"
-    away = node.node_status(
-        node.Capacity(1, 1), "10.0.0.1", 10260, ready=False, reason="HostUnreachable", message="no route"
-    )
-    assert away["conditions"][0]["status"] == "False"
+    (told,) = node.node_status(node.Capacity(1, 1), "10.0.0.1", 10260, "no route")["conditions"]
+    assert (told["status"], told["reason"], told["message"]) == ("False", "MachineUnreachable", "no route")
+
+
+def test_a_node_of_which_nothing_is_known_yet_is_not_ready_and_leaves_what_an_earlier_life_has_told():
+    status = node.node_status(None, "10.0.0.1", 10260)
+    assert status["conditions"][0]["status"] == "False"
+    assert not status.keys() & {"capacity", "allocatable"}
 
 
 def test_a_leases_time_has_microseconds():
