@@ -13,7 +13,7 @@ Nothing is fsynced until ``close``: the page cache outlives the death of every p
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Journal:
     ):
         reader = Reader(path)
         self.records = reader.read()
+        self._path = path
         self.failure: OSError | None = None
         self._checksum = reader.checksum
         self._defer = defer
@@ -147,6 +148,32 @@ class Journal:
                 return False
             del self._buffer[:written]
         self.failure = None
+        return True
+
+    def replace(self, records: Iterable[Record]) -> bool:
+        """Begin anew with records that say all that was written and appended so far; no reader may be half-way.
+
+        Where that cannot be written (a full disk), the file stays as it is, and is appended to.
+        """
+        part, checksum, lines = self._path.with_name(f"{self._path.name}.part"), 0, bytearray()
+        for record in records:
+            line, checksum = encode(record, checksum)
+            lines += line
+        new = -1
+        try:
+            new = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            view = memoryview(lines)
+            while view:
+                view = view[os.write(new, view) :]
+            os.fsync(new)  # a name that was moved to a file without its content would lose all of it
+            part.replace(self._path)
+        except OSError:
+            if new >= 0:
+                os.close(new)
+            return False
+        os.close(self._fd)
+        self._fd, self._checksum = new, checksum
+        self._buffer.clear()
         return True
 
     def freeze(self) -> None:

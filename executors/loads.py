@@ -19,6 +19,9 @@ from dflow_hpc.executors.schedulers.texts import seconds
 from dflow_hpc.executors.site import Batch, Folded, Parcel
 from dflow_hpc.executors.urls import Want
 
+_MOST = 1000
+"""Directories of code whose hashes are remembered."""
+
 
 @dataclass
 class Load:
@@ -106,6 +109,8 @@ class Packer:
 
     def _hash(self, code: Path) -> str:
         if code not in self._code:
+            if len(self._code) >= _MOST:  # a service's leaves have directories of their own
+                self._code.clear()
             digest = hashlib.sha256()
             for path in sorted(code.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:

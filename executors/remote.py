@@ -308,6 +308,7 @@ class RemoteSite:
 
     def forget(self, tokens: Sequence[str]) -> None:
         """Note tokens whose outcome is safe here; the next round takes them along."""
+        self._logs.forget(tokens)
         with self._lock:
             self._forget.update(tokens)
 

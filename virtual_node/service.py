@@ -25,7 +25,7 @@ from pathlib import Path
 
 from dflow_hpc.engines.local.work.machines import journal_of
 from dflow_hpc.errors import ConfigError, HostUnreachable
-from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.broker.broker import REMEMBERED, Broker
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.schedulers import Facts
@@ -141,7 +141,8 @@ class _Service:
         if asking.done():
             asking.result()
         journal = journal_of(self._state, self._machine)
-        broker = Broker(self._machine.name, site, journal, waits=self._machine.waits, say=self._say)
+        waits = self._machine.waits
+        broker = Broker(self._machine.name, site, journal, waits=waits, remembers=REMEMBERED, say=self._say)
         room = self._state / "pods"
         room.mkdir(exist_ok=True)
         unknown = capacity(Facts(), self._machine)

@@ -35,6 +35,8 @@ from dflow_hpc.executors.journal import Journal
 from dflow_hpc.executors.profiles.machine import Waits
 from dflow_hpc.executors.site import Batch, Bounds, Parcel, Refusal, Site
 
+REMEMBERED = 1000
+"""Leaves that are over which a service remembers, as it lives for months."""
 _THREADS = 5
 """One for each kind of question."""
 
@@ -71,6 +73,7 @@ class Broker:
         site: The machine.
         journal: Its journal; made when it is not there.
         waits: How long to wait for what.
+        remembers: How many leaves that are over it, and its journal, remember; None: all. A service lives for months.
         say: Called with what the user should know and belongs to no leaf.
         clock: The time, in seconds since the epoch.
     """
@@ -82,6 +85,7 @@ class Broker:
         journal: Path,
         *,
         waits: Waits | None = None,
+        remembers: int | None = None,
         say: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
     ):
@@ -100,6 +104,9 @@ class Broker:
             jitter=random.random,
         )
         self._journal.records.clear()
+        self._remembers = remembers
+        self._most = 0 if remembers is None else remembers
+        """Leaves at which it is time to forget."""
         self._waiters: dict[str, _Waiter] = {}
         self.asked: Counter[str] = Counter()
         """Questions so far, by kind."""
@@ -220,6 +227,7 @@ class Broker:
         try:
             while True:
                 self._poke.clear()
+                self._forget()
                 for question in self.dispatcher.next(self._clock()):
                     task = asyncio.create_task(self._put(question))
                     self._flying.add(task)
@@ -232,6 +240,13 @@ class Broker:
         except BaseException as error:  # nobody would end the waits any more, not even of those who are cancelled
             self._break(error)
             raise
+
+    def _forget(self) -> None:
+        if self._remembers is not None and len(self.dispatcher.leaves) > self._most:
+            records = self.dispatcher.forget(self._waiters)
+            if records is not None:
+                self._journal.replace(records)
+                self._most = len(self.dispatcher.leaves) + self._remembers
 
     async def _put(self, question: q.Question) -> None:
         try:

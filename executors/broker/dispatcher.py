@@ -42,6 +42,7 @@ from dflow_hpc.executors.broker.records import (
     note_delivered,
     note_paused,
     note_taken,
+    unfold,
 )
 from dflow_hpc.executors.broker.retries import changed, further
 from dflow_hpc.executors.broker.sightings import Shown, meaning
@@ -118,7 +119,9 @@ class Dispatcher:
         """Why the machine cannot be asked at the moment, if so."""
         self._resume_at = now
         self.events: list[Event] = []
-        self._recover(records, now)
+        self._known = fold(records)
+        self.leaves, self.batches, self._ids = self._known.leaves, self._known.batches, self._known.ids
+        self._recover(now)
 
     # What is wanted
 
@@ -127,7 +130,7 @@ class Dispatcher:
         leaf = self.leaves.setdefault(parcel.key, Leaf(parcel.key))
         leaf.parcel, leaf.wanted = parcel, True
         job = leaf.jobs[-1] if leaf.jobs else None
-        if job is None or (job.state is State.ENDED and (job.unwanted or job.attempt <= leaf.delivered)):
+        if job is None or leaf.over:
             self._new(leaf, now)
         elif job.state is State.ENDED:
             self._tell_end(leaf, job, now)
@@ -159,6 +162,27 @@ class Dispatcher:
             leaf.delivered = job.attempt
             self._append(note_delivered(job.token))
             self._markers.pop(job.token, None)
+
+    def forget(self, keep: Collection[str] = ()) -> list[Record] | None:
+        """Forget leaves that are over, but for those of these keys; return the records that say what is left.
+
+        One that is wanted again runs anew, as it would have anyway, with tokens that none of the forgotten ones had.
+
+        Returns:
+            None while a question is in flight: its answer may name any leaf.
+        """
+        if self._asked:
+            return None
+        self._known.forget(
+            [leaf.key for leaf in self.leaves.values() if leaf.told and leaf.key not in keep], self._look_ups
+        )
+        tokens = {job.token for leaf in self.leaves.values() for job in leaf.jobs}
+        notes: tuple[dict[str, Any], ...] = (self._markers, self._tries, self._cancelled)
+        for noted in notes:
+            for token in noted.keys() - tokens:
+                del noted[token]
+        self._known.paused = self.paused
+        return unfold(self._known)
 
     # What to ask
 
@@ -436,7 +460,7 @@ class Dispatcher:
     # Jobs
 
     def _new(self, leaf: Leaf, now: float, changes: dict[str, Any] | None = None) -> None:
-        number = leaf.jobs[-1].attempt + 1 if leaf.jobs else 1
+        number = (leaf.jobs[-1].attempt if leaf.jobs else self._known.forgotten) + 1
         job = Job(f"{leaf.key}-{number}", since=now, changes=changes or {})
         leaf.jobs.append(job)
         self._jobs[job.token] = job
@@ -483,12 +507,13 @@ class Dispatcher:
     def _finish(self, job: Job, now: float) -> None:
         self._leave(job)
         leaf = self.leaves[job.key]
+        number = len(leaf.jobs)
         changes = further(leaf)
         if changes is not None:
             self._new(leaf, now, changes)
             asks = "".join(f", {name} {value}" for name, value in changes.items())
             why = job.failure.value if job.failure else ""
-            text = f"attempt {job.attempt} ended with {why} ({job.reason or job.word}); it is tried again{asks}"
+            text = f"attempt {number} ended with {why} ({job.reason or job.word}); it is tried again{asks}"
             self.events.append(Notice(text, leaf.key))
         elif leaf.parcel is not None:
             self._tell_end(leaf, job, now)
@@ -509,7 +534,7 @@ class Dispatcher:
             self._read_again(job, now)
             self._next_round = now
         else:
-            self.events.append(Ended(leaf.key, job, self._markers.get(job.token)))
+            self.events.append(Ended(leaf.key, job, self._markers.get(job.token), len(leaf.jobs)))
 
     def _read_again(self, job: Job, now: float) -> None:
         """Wait for a marker that an earlier life has seen; its job may have ended before its id was known."""
@@ -519,9 +544,7 @@ class Dispatcher:
 
     # After a restart
 
-    def _recover(self, records: Iterable[Record], now: float) -> None:
-        known = fold(records)
-        self.leaves, self.batches, self._ids = known.leaves, known.batches, known.ids
+    def _recover(self, now: float) -> None:
         for leaf in self.leaves.values():
             for job in leaf.jobs:
                 if job.state is not State.ENDED:

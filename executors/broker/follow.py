@@ -16,7 +16,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dflow_hpc.errors import ExecutorError
@@ -43,6 +43,12 @@ class Logs:
         self._lock = threading.Lock()
         self._offsets: dict[str, int | None] = {}
         """By token: the place there up to which its log is here; None once it is here to its end."""
+
+    def forget(self, tokens: Iterable[str]) -> None:
+        """Remember no more of the logs of jobs that have ended."""
+        with self._lock:
+            for token in tokens:
+                self._offsets.pop(token, None)
 
     def command(self, token: str, directory: str) -> str:
         """Return the shell command that brings what is new.

@@ -70,6 +70,8 @@ class Ended:
     key: str
     job: Job
     marker: Marker | None
+    attempts: int = 1
+    """How many there were; the number of the last one may be higher (``Dispatcher.forget``)."""
 
 
 @dataclass(frozen=True)

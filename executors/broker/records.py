@@ -6,7 +6,7 @@ Trap: a record may be the last one that was written. Each stands for itself: a j
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,17 @@ class Leaf:
     parcel: Parcel | None = None
     wanted: bool = False
 
+    @property
+    def over(self) -> bool:
+        """Whether it runs anew when it is wanted once more."""
+        job = self.jobs[-1] if self.jobs else None
+        return job is not None and job.state is State.ENDED and (job.unwanted or job.attempt <= self.delivered)
+
+    @property
+    def told(self) -> bool:
+        """Whether it is over and nobody of this life is yet to say that its outcome is safe."""
+        return self.over and (self.parcel is None or self.jobs[-1].attempt <= self.delivered)
+
 
 @dataclass
 class Known:
@@ -40,6 +51,17 @@ class Known:
     """The scheduler's ids, by batch."""
     paused: str = ""
     """Why the machine could not be asked, if so."""
+    forgotten: int = 0
+    """The highest attempt of all leaves that are forgotten: none that comes back may have the token of an old one."""
+
+    def forget(self, keys: Iterable[str], keep: Collection[str]) -> None:
+        """Forget leaves, and the batches with which no other leaf was sent, but for some of these."""
+        for key in keys:
+            self.forgotten = max(self.forgotten, self.leaves.pop(key).jobs[-1].attempt)
+        used = {job.batch for leaf in self.leaves.values() for job in leaf.jobs} | set(keep)
+        for batch in self.batches.keys() - used:
+            del self.batches[batch]
+            self.ids.pop(batch, None)
 
 
 def note(job: Job) -> Record:
@@ -75,6 +97,20 @@ def note_paused(why: str) -> Record:
     return {"paused": why}
 
 
+def unfold(known: Known) -> list[Record]:
+    """Return the fewest records that say what others have said together."""
+    found: list[Record] = [{"forgotten": known.forgotten}, note_paused(known.paused)]
+    for batch in known.batches.values():
+        found.append(note_batch(batch))
+        if batch.id in known.ids:
+            found.append(note_taken(batch.id, known.ids[batch.id]))
+    for leaf in known.leaves.values():
+        found += [note(job) for job in leaf.jobs]
+        if leaf.delivered:
+            found.append(note_delivered(f"{leaf.key}-{leaf.delivered}"))
+    return found
+
+
 def fold(records: Iterable[Record]) -> Known:
     """Return what records say together."""
     known = Known()
@@ -97,6 +133,8 @@ def fold(records: Iterable[Record]) -> Known:
             known.leaves[key].delivered = int(number)
         elif "paused" in record:
             known.paused = record["paused"]
+        elif "forgotten" in record:
+            known.forgotten = record["forgotten"]
     return known
 
 

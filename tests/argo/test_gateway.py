@@ -146,7 +146,10 @@ def test_a_success_is_kept_until_argo_has_it(here):
     _run(work())
 
 
-def test_a_failure_is_run_again_once_its_own_pod_has_it(here):
+@pytest.mark.parametrize("remembered", [1000, 0], ids=["remembering", "forgetting"])
+def test_a_failure_is_run_again_once_its_own_pod_has_it(here, monkeypatch, remembered):
+    monkeypatch.setattr("dflow_hpc.engines.bridge.gateway.REMEMBERED", remembered)
+
     async def work():
         gateway = await here.gateway()
         old, new = (here.told(_script(here, "exit 3"), number) for number in (0, 1))

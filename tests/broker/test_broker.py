@@ -125,6 +125,41 @@ def test_a_leaf_runs_once_and_is_forgotten_there_when_its_outcome_is_safe(tmp_pa
     assert told == ["runs"]
 
 
+def test_a_service_forgets_what_is_over_and_never_runs_it_under_an_old_token(tmp_path, parcel):
+    machine, journal = QuickSite(), tmp_path / "journal.jsonl"
+
+    def life():
+        return Broker("m", machine, journal, waits=QUICK, remembers=3)
+
+    async def ends(broker, key):
+        task = asyncio.create_task(broker.run(parcel(key), lambda: None))
+        await until(lambda: key in broker.dispatcher.open)
+        token = broker.dispatcher.leaves[key].jobs[-1].token
+        await until(lambda: token in machine.submitted)
+        machine.finished.add(token)
+        assert (await task).attempts == 1
+        broker.delivered(key)
+        return token
+
+    async def scenario():
+        broker = life()
+        lives_on = asyncio.create_task(broker.run(parcel("alive"), lambda: None))
+        tokens = [await ends(broker, f"k{number}") for number in range(40)]
+        assert len(broker.dispatcher.leaves) < 10
+        broker.leave()
+        lives_on.cancel()
+        await broker.close()
+        assert len(journal.read_bytes().splitlines()) < 80
+        broker = life()
+        tokens += [await ends(broker, f"k{number}") for number in range(40)]
+        assert len(set(tokens)) == 80
+        assert [token for token in machine.submitted if token.startswith("alive")] == ["alive-1"]
+        assert broker.dispatcher.open == ["alive"]
+        await broker.close()
+
+    within(scenario())
+
+
 def test_cancelling_the_task_cancels_the_job_and_waits_for_the_scheduler(tmp_path, parcel):
     machine = QuickSite()
 

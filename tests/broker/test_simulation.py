@@ -1,7 +1,7 @@
 """Many bad days: the dispatcher against a simulated machine that loses, lags and dies, with clients that are killed.
 
 What must hold, whatever is drawn: never two accepted results of one leaf, never a second start while the first may
-live, nothing lost, no wrong class.
+live, nothing lost, no wrong class; and all of that although the dispatcher forgets leaves, and its journal with it.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors.broker import questions as q
 from dflow_hpc.executors.broker.dispatcher import Dispatcher
+from dflow_hpc.executors.broker.records import fold, unfold
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.profiles.machine import Limits, Machine, Resources, Waits
 from dflow_hpc.executors.site import Parcel
@@ -63,6 +64,13 @@ class Client:
     def kill(self):
         self.disk += self.unwritten[: self.random.randint(0, len(self.unwritten))]
         self.start()
+
+    def maybe_forget(self):
+        """Forget what is over: the journal begins anew, and what was not written is in it."""
+        if self.world.chance(0.1) and (records := self.dispatcher.forget()) is not None:
+            assert unfold(fold(records)) == records
+            self.disk = records
+            self.unwritten.clear()
 
     def put(self, question):
         """Ask the world; any reply may be lost, and so may the client."""
@@ -149,6 +157,7 @@ def live_through(random, leaves, accounting, mute=False, pack=1):
                 break  # killed: what else it would have asked died with it
         client.take_events()
         client.maybe_cancel()
+        client.maybe_forget()
         if client.dispatcher.wake(world.now) is None and not client.dispatcher.events:
             break
         world.advance(max(client.dispatcher.wake(world.now) or world.now, world.now + 0.01))
@@ -169,6 +178,24 @@ def test_each_leaf_has_one_result_and_never_two_lives(seed, leaves, accounting):
     import random
 
     live_through(random.Random(seed), leaves, accounting)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), leaves=st.integers(1, 5))
+def test_all_can_be_forgotten_and_what_is_wanted_again_gets_tokens_that_none_had(seed, leaves):
+    import random
+
+    world, client = live_through(random.Random(seed), leaves, True)
+    for key in client.results:
+        client.dispatcher.delivered(key)
+    records = client.dispatcher.forget()
+    assert fold(records).leaves.keys() <= client.cancelled
+    again = Dispatcher(Waits(), records, client.unwritten.append, client.commit, world.now, max_array=3)
+    for key in client.results:
+        again.want(parcel(key), world.now)
+    new = {job.token for key in client.results for job in again.leaves[key].jobs}
+    assert len(new) == len(client.results)
+    assert not new & {run.token for run in world.ledger}
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))

@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dflow_hpc.executors.journal import Journal, JournalDamaged, Reader
@@ -42,6 +42,7 @@ def test_nothing_is_written_before_a_flush_and_all_of_it_with_one(tmp_path, monk
     assert Reader(tmp_path / "j").read() == RECORDS
 
 
+@settings(deadline=None)
 @given(cut=st.integers(min_value=0))
 def test_a_file_cut_anywhere_gives_a_beginning_and_goes_on_from_there(tmp_path_factory, cut):
     path = written(tmp_path_factory.mktemp("cut") / "j")
@@ -135,3 +136,27 @@ def test_a_frozen_journal_takes_no_more(tmp_path):
     journal.append(RECORDS[1])
     journal.close()
     assert Reader(tmp_path / "j").read() == RECORDS[:1]
+
+
+def test_a_journal_that_begins_anew_has_what_it_was_given_and_goes_on(tmp_path):
+    journal = Journal(written(tmp_path / "j"))
+    journal.append({"node": "never written"})
+    assert journal.replace(RECORDS[:2])
+    journal.append({"status": {}})
+    journal.close()
+    assert Reader(tmp_path / "j").read() == [*RECORDS[:2], {"status": {}}]
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
+
+
+def test_a_full_disk_leaves_a_journal_as_it_is(tmp_path, monkeypatch):
+    journal = Journal(written(tmp_path / "j"))
+
+    def full(*_given):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert not journal.replace([])
+    journal.append({"status": {}})
+    journal.close()
+    assert Reader(tmp_path / "j").read() == [*RECORDS, {"status": {}}]

@@ -36,7 +36,7 @@ from typing import Any
 from dflow_hpc.engines.bridge import leaf
 from dflow_hpc.engines.local.rundir import write_atomic
 from dflow_hpc.errors import DflowError, EngineError
-from dflow_hpc.executors.broker.broker import Broker
+from dflow_hpc.executors.broker.broker import REMEMBERED, Broker
 from dflow_hpc.executors.profiles.machine import Machine
 from dflow_hpc.executors.site import Site
 from dflow_hpc.storage.archive import extract
@@ -85,7 +85,8 @@ class Gateway:
             raise EngineError(f"a gateway was to work on {state}; another one does. End that one first.") from error
         for left in self._leaves.glob("*.part"):
             shutil.rmtree(left)
-        self._broker = Broker(machine.name, site, state / "journal.jsonl", waits=machine.waits, say=say)
+        journal = state / "journal.jsonl"
+        self._broker = Broker(machine.name, site, journal, waits=machine.waits, remembers=REMEMBERED, say=say)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._asked: dict[str, float] = {}
         self._began = time.monotonic()

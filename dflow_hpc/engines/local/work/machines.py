@@ -427,7 +427,7 @@ class MachineHost:
         failure = job.failure or FailureClass.LOST
         grows = f"; [machine.{self._machine.name}.retry] may ask for more by itself"
         if failure.value.lower() in self._machine.retry:
-            grows = f", the last of {job.attempt} attempts" if job.attempt > 1 else ""
+            grows = f", the last of {ended.attempts} attempts" if ended.attempts > 1 else ""
         where = f"job {job.id or job.token} on machine {self._machine.name!r}"
         phase, message = {
             FailureClass.OOM: (
