@@ -95,7 +95,9 @@ def test_a_leaf_for_a_virtual_node_is_a_pod_that_only_this_one_takes():
     manifest = _manifest(nodeSelector={"zone": "a"}, tolerations=[{"key": "k"}])
     made, _ = lower(manifest, machines)["spec"]["templates"]
     assert made["nodeSelector"] == {"zone": "a", "dflow-hpc/machine": "far"}
-    assert made["tolerations"] == [{"key": "k"}, {"key": "virtual-kubelet.io/provider", "operator": "Exists"}]
+    assert made["tolerations"][:2] == [{"key": "k"}, {"key": "virtual-kubelet.io/provider", "operator": "Exists"}]
+    away = {f"node.kubernetes.io/{name}": ("Exists", "NoExecute") for name in ("not-ready", "unreachable")}
+    assert {each["key"]: (each["operator"], each["effect"]) for each in made["tolerations"][2:]} == away  # for ever
     assert {**made, "nodeSelector": 0, "tolerations": 0} == {**LEAF, "nodeSelector": 0, "tolerations": 0}
     node = node_object("n", "far", Capacity(1, 1), "10.0.0.1", 10260)
     assert node["metadata"]["labels"]["dflow-hpc/machine"] == made["nodeSelector"]["dflow-hpc/machine"]

@@ -25,6 +25,8 @@ MANAGED = {"app.kubernetes.io/managed-by": "dflow-hpc"}
 NODE_LABEL = "dflow-hpc/machine"
 """Label of a virtual node: the profile behind it."""
 NODE_TAINT = "virtual-kubelet.io/provider"
+_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Taints of a node that is away. Kubernetes deletes a pod there after five minutes unless it bears them for ever."""
 _LONGEST = 63 - 11
 """Of a name, which is the value of a label of each pod (63 characters), what is left before a dash and the random."""
 
@@ -83,9 +85,11 @@ def _placed(
 
 
 def _on_node(template: dict[str, Any], machine: str) -> dict[str, Any]:
-    """Return a leaf's template whose pod a machine's virtual node takes, and no other."""
+    """Return a leaf's template whose pod a machine's virtual node takes, and no other, however long that is away."""
+    borne = [{"key": NODE_TAINT, "operator": "Exists"}]
+    borne += [{"key": key, "operator": "Exists", "effect": "NoExecute"} for key in _AWAY]
     return {
         **template,
         "nodeSelector": {**(template.get("nodeSelector") or {}), NODE_LABEL: machine},
-        "tolerations": [*(template.get("tolerations") or []), {"key": NODE_TAINT, "operator": "Exists"}],
+        "tolerations": [*(template.get("tolerations") or []), *borne],
     }
