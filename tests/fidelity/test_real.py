@@ -12,7 +12,7 @@ import table
 from verdicts import SOME
 
 
-@pytest.mark.campaign  # until a whole campaign has written the page: docs/fidelity.md says so
+@pytest.mark.rig
 def test_forty_of_argos_examples_come_out_as_the_page_says(tmp_path, kube_rig):
     folder = argo.examples()
     every = argo.manifests(folder)
