@@ -39,8 +39,8 @@ DAEMONS = ("etcd", "apiserver", "kcm", "scheduler", "containerd", "kubelet", "s3
 EXTRAS = ("postgres", "server")
 """What ``persist`` starts beside them."""
 SIGNALS = {"stop": signal.SIGTERM, "kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
-CPU_SHARE = {"cpu.shares": 20480, "cpu.weight": 2000}
-"""Of all pods together, for either kind of cgroups: that of twenty processes. By default they get what one gets, and
+CPU_SHARE = {"cpu.shares": 8192, "cpu.weight": 800}
+"""Of all pods together, for either kind of cgroups: that of eight processes. By default they get what one gets, and
 what runs beside the rig starves them."""
 ACCOUNTS = {
     "admin": ("admin", "system:masters"),
