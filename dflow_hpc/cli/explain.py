@@ -12,6 +12,7 @@ import click
 
 from dflow_hpc.cli.tree import duration_text
 from dflow_hpc.engines.local.engine import LocalEngine
+from dflow_hpc.engines.local.report import indented
 
 _SHOWN = 5
 Facts = dict[str, Any]
@@ -97,7 +98,7 @@ def _resources(resources: Facts) -> str:
 
 
 def _row(label: str, text: str) -> str:
-    return f"  {label:<10}{text}".rstrip()
+    return f"  {label:<10}{indented(text, 12)}".rstrip()
 
 
 def _when(at: float, now: float) -> str:

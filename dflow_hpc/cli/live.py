@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dflow_hpc.cli import tree
 from dflow_hpc.engines.argo.engine import ArgoEngine
+from dflow_hpc.engines.local import report
 from dflow_hpc.engines.local.engine import LocalEngine
 from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Record = dict[str, Any]
+_CUT = 60
 _REDRAW = 0.25
 """Seconds from a change to the drawing that shows it: quicker nobody reads, and each costs time that leaves want."""
 
@@ -45,6 +47,7 @@ class PlainView:
     def __init__(self, name: str = ""):
         self._state = RunState(name)
         self._told: dict[str, str] = {}
+        self._messages: set[str] = set()
 
     def change(self, record: Record) -> None:
         """Print a line if a leaf has changed its phase."""
@@ -57,11 +60,19 @@ class PlainView:
         if quiet or self._told.get(node["id"]) == phase:
             return
         self._told[node["id"]] = phase
-        message = f": {node['message']}" if node.get("message") else ""
+        message = f": {self._message(node['message'])}" if node.get("message") else ""
         progress = self._state.tree.progress if phase != "Running" else ""
         name = node["name"].partition(".")[2] or node["name"]
         line = f"{time.strftime('%H:%M:%S')} {tree.SYMBOLS.get(phase, '?')} {name} {phase}{message}"
         self.say(f"{line}  [{progress}]" if progress else line)
+
+    def _message(self, text: str) -> str:
+        """Return a node's message; one that another node had in full already, cut."""
+        if text not in self._messages:
+            self._messages.add(text)
+            return report.indented(text, 4)
+        first = text.splitlines()[0]
+        return first if len(first) <= _CUT else first[:_CUT] + "…"
 
     def say(self, line: str) -> None:
         """Print a line on stderr: stdout belongs to the program, or to ``-o json``."""

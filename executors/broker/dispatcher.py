@@ -288,12 +288,13 @@ class Dispatcher:
         return Cancel(items, tokens) if items else None
 
     def _fetching(self, _now: float) -> Fetch | None:
-        found = tuple(token for token in sorted(self._fetches) if token in self._jobs)
-        self._fetches.clear()
+        found, self._fetches = tuple(token for token in sorted(self._fetches) if token in self._jobs), set()
         return Fetch(found) if found else None
 
     def _awaited(self) -> list[Job]:
         there = [job for job in self._jobs.values() if job.state in _AWAITED]
+        if Submit in self._asked and all(job.state is State.SENT for job in there):
+            return []  # the scheduler knows of none of them yet
         return [job for job in there if job.unwanted or self._parcel(job) is not None]
 
     @property
@@ -320,9 +321,8 @@ class Dispatcher:
         self._asked.discard(type(question))
         self._resume_at = now + self._waits.unreachable
         if not self.paused:
-            self.events.append(
-                Notice(f"the machine pauses: {why.rstrip('.')}. No job fails by this; it is asked again soon.")
-            )
+            text = f"the machine pauses: {why.rstrip('.')}. No job fails by this; it is asked again soon."
+            self.events.append(Notice(text))
             self._append(note_paused(why))
         self.paused = why
         self.put_back(question, now)

@@ -170,6 +170,11 @@ class Machine:
         return self.scheduler + (f" over SSH (host {self.host!r})" if self.host else " on this host")
 
 
+def differing(one: Machine, other: Machine) -> list[str]:
+    """Return the keys in which two profiles differ."""
+    return [each.name for each in dataclasses.fields(Machine) if getattr(one, each.name) != getattr(other, each.name)]
+
+
 def machine_files(beside: Path | None = None) -> list[Path]:
     """Return the files of profiles that exist, highest first.
 

@@ -82,6 +82,20 @@ def settle(
     return settled, found
 
 
+def current(names: Iterable[str], beside: Path) -> dict[str, Machine]:
+    """Return the profiles of these names as the files have them now, without those that no file has (any more).
+
+    Args:
+        names: As ``settle`` gave them.
+        beside: A directory that is looked at before the current one.
+
+    Raises:
+        ConfigError: A file cannot be read, or a value of such a profile is wrong.
+    """
+    machines = Machines(machine_files(beside))
+    return {name: machines.wished(name) for name in names if name in machines.names or "=" in name}
+
+
 def script_directory() -> Path | None:
     """Return where the running script lies; None in a notebook or a REPL."""
     script = Path(sys.argv[0]) if sys.argv else Path()

@@ -300,6 +300,11 @@ def _socket(config: HostConfig, through: paramiko.Transport | None) -> Any:
         if config.proxy_command:
             return paramiko.ProxyCommand(config.proxy_command)
         sock = socket.create_connection((config.hostname, config.port), timeout=_CONNECT)
+    except socket.gaierror as error:
+        raise HostUnreachable(
+            f"{_place(config)} cannot be reached: {error}. That name is neither a `Host` of your OpenSSH configuration "
+            f"nor known to this network: see `host` in the profile; `ssh {config.alias} true` must work"
+        ) from error
     except (paramiko.SSHException, OSError) as error:
         raise HostUnreachable(f"{_place(config)} cannot be reached: {error}") from error
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -395,7 +400,8 @@ class _Keys(AuthStrategy):
         password = "the password, " if self._password is not None else ""
         return (
             f"{_place(config)} refused the login{ways}. Tried were {password}the agent ({agent}) and {files}{notes}. "
-            f"Make `ssh {config.alias} true` work without a question; if the site asks for a second factor or "
+            f"One of them must be in the authorized_keys of {config.user} there: make `ssh {config.alias} true` work "
+            f"without a question. If the site asks for a second factor or "
             'Kerberos, set transport = "openssh" in the profile.'
         )
 

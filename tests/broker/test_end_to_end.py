@@ -129,6 +129,43 @@ def test_an_interrupted_engine_says_what_becomes_of_its_jobs(project):
     assert not Path(f"/proc/{project.ledger()[0].split()[1]}").exists()
 
 
+def test_a_run_whose_jobs_live_goes_on_with_the_profile_that_it_began_with(project):
+    engine = project.start("far.py")
+    project.until(lambda: len(project.ledger()) == 1)
+    os.kill(engine.pid, signal.SIGKILL)
+    engine.communicate(timeout=60)
+    profile = project.path / "machines.toml"
+    profile.write_text(profile.read_text().replace("there", "elsewhere"))
+    (project.home / "gate").touch()
+    said = project.ended(project.command("resume", "far-1"))
+    assert "changed since it began: [machine.far] root. Jobs of it may live, so it goes on as it began" in said
+    assert "`dflow-hpc stop far-1`, then `dflow-hpc retry far-1`" in said
+    assert "far-1: 1 job on far joined again" in said
+    assert project.nodes()["far-1"]["phase"] == "Succeeded", said
+    assert not (project.path / "elsewhere").exists()
+
+
+def test_a_wrong_host_is_mended_in_the_profile_and_the_run_goes_on(project):
+    profile = project.path / "machines.toml"
+    right = profile.read_text()
+    profile.write_text(right.replace('transport = "local"', 'host = "nowhere.invalid"'))
+    engine = project.start("far.py")
+    lines = []
+    while not lines or b"the machine pauses" not in lines[-1]:
+        lines.append(engine.stdout.readline())
+        assert lines[-1], lines
+    assert b"`ssh nowhere.invalid true` must work" in lines[-1]
+    engine.send_signal(signal.SIGINT)
+    project.ended(engine)
+    profile.write_text(right)
+    (project.home / "gate").touch()
+    said = project.ended(project.command("resume", "far-1"))
+    assert "changed since it began, and taken over: [machine.far] host, transport" in said
+    assert project.nodes()["far-1"]["phase"] == "Succeeded", said
+    [facts] = json.loads(project.ended(project.command("explain", "far-1", "wait", "-o", "json")))
+    assert facts["job"]["attempts"][-1]["state"] == "ENDED"
+
+
 def test_stop_ends_the_jobs(project):
     engine = project.start("far.py")
     project.until(lambda: len(project.ledger()) == 1)

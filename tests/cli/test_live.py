@@ -4,7 +4,7 @@ import io
 import sys
 import threading
 
-from dflow_hpc.cli.live import LiveView
+from dflow_hpc.cli.live import LiveView, PlainView
 
 
 class Screen(io.StringIO):
@@ -38,3 +38,18 @@ def test_the_last_change_is_drawn_though_nothing_follows(monkeypatch):
         view.change({"node": "run", "set": {"phase": phase}})
     assert screen.shows("✖ run")
     view.close()
+
+
+def test_what_many_steps_end_with_is_told_in_full_once(capsys):
+    view = PlainView("run")
+    message = "refused: " + "a" * 80 + "\nsecond line"
+    for name in ("one", "two"):
+        view.change(
+            {"node": name, "set": {"id": name, "name": name, "type": "Pod", "phase": "Error", "message": message}}
+        )
+    one, second, two = capsys.readouterr().err.splitlines()
+    assert "one Error: refused" in one
+    assert second.startswith("    second line")
+    assert "two Error: refused: aaa" in two
+    assert "…" in two
+    assert len(two) < 120

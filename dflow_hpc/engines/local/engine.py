@@ -31,7 +31,7 @@ from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.journal import Reader, Record
 from dflow_hpc.executors.profiles import placing
-from dflow_hpc.executors.profiles.machine import Machine
+from dflow_hpc.executors.profiles.machine import Machine, differing
 from dflow_hpc.manifest.view import COMPLETED
 
 _FOLLOW_INTERVAL = 0.2
@@ -182,8 +182,28 @@ class LocalEngine:
         if alive or state.spec.get("suspend") or node is not None:
             control.send(run, control.Request("resume", node, parameters or {}))
         if not alive:
+            self._take_profiles(run)
             self._say(f"{run.name}: goes on; {len(state.leaves)} finished steps are taken over")
+            for machine, number in Counter(jobs.Jobs(run).open().values()).items():
+                self._say(f"{run.name}: {number} job{'s' * (number != 1)} on {machine} joined again")
             self._go(run, detach)
+
+    def _take_profiles(self, run: RunDir) -> None:
+        """Take profiles that were changed since the run began, unless jobs may live that are known by the old ones."""
+        kept = placement.profiles(run.path)
+        now = placing.current(kept, run.path.parent)
+        changed = {name: differing(kept[name], machine) for name, machine in now.items() if machine != kept[name]}
+        if not changed:
+            return
+        told = "; ".join(f"[machine.{name}] {', '.join(keys)}" for name, keys in changed.items())
+        if jobs.Jobs(run).open():
+            self._say(
+                f"{run.name}: changed since it began: {told}. Jobs of it may live, so it goes on as it began; to take "
+                f"the change, `dflow-hpc stop {run.name}`, then `dflow-hpc retry {run.name}`"
+            )
+        else:
+            placement.keep(run.path, {**kept, **now})
+            self._say(f"{run.name}: changed since it began, and taken over: {told}")
 
     def retry(
         self,

@@ -62,12 +62,14 @@ class Jobs:
         retried = (node.get("nodeFlag") or {}).get("retried")
         leaf = state.tree.id_of(node["name"].rpartition("(")[0]) if retried else node["id"]
         key = key_of(self._uid, leaf)
-        for known in self._known:
-            if key in known.leaves:
-                job = known.leaves[key].jobs[-1]
-                delivered = job.attempt <= known.leaves[key].delivered
-                return FarJob(job, known.batches.get(job.batch), delivered, known, self._run.leaf_dir(node))
-        return None
+        journals = [known for known in self._known if key in known.leaves]
+        if not journals:
+            return None
+        # More than one where the run went on with a profile of another account.
+        known = max(journals, key=lambda known: known.leaves[key].jobs[-1].since)
+        job = known.leaves[key].jobs[-1]
+        delivered = job.attempt <= known.leaves[key].delivered
+        return FarJob(job, known.batches.get(job.batch), delivered, known, self._run.leaf_dir(node))
 
     def open(self) -> dict[str, str]:
         """Return the jobs that the machines may have now: tokens, and the profiles of each."""

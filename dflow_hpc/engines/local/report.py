@@ -67,19 +67,28 @@ def parting(here: int, there: Mapping[str, int]) -> str:
     return ", ".join(found) or "nothing is at work"
 
 
+def indented(text: str, width: int) -> str:
+    """Return a text whose further lines stand below its first one, so many blanks from the left."""
+    return text.replace("\n", "\n" + " " * width)
+
+
 def lines(run: RunDir, state: RunState) -> Iterator[str]:
     """Yield what ``submit`` says at the end of a run."""
     message = state.tree.head.get("message")
     yield f"{run.name}: {state.phase}" + (f": {message}" if message and state.phase != "Succeeded" else "")
     if state.phase == "Succeeded":
         return
-    failed = failed_steps(run, state)
-    for step in failed[:_SHOWN]:
-        yield f"  {step.name} ({step.id}): {step.phase}: {step.message}"
+    alike: dict[tuple[str, ...], list[FailedStep]] = {}
+    for step in failed_steps(run, state):
+        told = (step.id,) if step.log else (step.phase, step.message)
+        alike.setdefault(told, []).append(step)
+    for step, *others in list(alike.values())[:_SHOWN]:
+        more = f" and {len(others)} more" if others else ""
+        yield f"  {step.name} ({step.id}){more}: {step.phase}: {indented(step.message, 4)}"
         for line in step.tail:
             yield f"    | {line}"
         if step.log is not None:
             yield f"    all of its output: {step.log}"
-    if len(failed) > _SHOWN:
-        yield f"  and {len(failed) - _SHOWN} more: dflow-hpc get {run.name}"
+    if left := sum(map(len, list(alike.values())[_SHOWN:])):
+        yield f"  and {left} more: dflow-hpc get {run.name}"
     yield f"Run what failed again: dflow-hpc retry {run.name}"
