@@ -1,6 +1,7 @@
 """A node's certificate that the cluster is asked to sign, against an API server in memory."""
 
 import datetime
+import ssl
 from base64 import b64decode, b64encode
 
 import pytest
@@ -96,3 +97,11 @@ def test_files_are_read_anew_when_they_have_changed(tmp_path):
     files[0].write_text("no certificate")
     with pytest.raises(ConfigError, match="--tls-cert"):
         serving.context()
+
+
+def test_clients_are_known_once_the_cluster_has_told_their_authority(tmp_path):
+    files = own(tmp_path, "n", "10.0.0.1")
+    serving = Serving(*files, None)
+    assert serving.context().verify_mode is ssl.CERT_NONE
+    serving.trust(files[0].read_text())
+    assert serving.context().verify_mode is ssl.CERT_OPTIONAL
