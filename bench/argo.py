@@ -6,7 +6,7 @@
 One run is looked on at in four ways at once: by ``ArgoEngine.follow``, whose bytes are counted; by reading the whole
 Workflow each second, as dflow's ``wait`` does from the Argo Server, which unpacks the node tree and does not compress
 (``polled``); by ``kubectl get --watch``, which says when each version was there to be seen; and by ``dflow-hpc get
---watch`` in a terminal, whose last line says how many leaves have ended. Pods run nothing (``tests/rig/hollow.py``).
+--watch`` in a terminal, which says how many leaves have ended. Pods run nothing (``tests/rig/hollow.py``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 PAUSE = 1.0
 """Seconds between two of dflow's readings: ``Workflow.wait(interval=1)``."""
 NAMESPACE = "argo"
-_PROGRESS = re.compile(rb"(\d+)/\d+ (?:Running|Succeeded)")
+_PROGRESS = re.compile(rb"(\d+)/\d+")
 
 
 class Ways:
@@ -95,7 +95,6 @@ class Ways:
                 for line in (*lines, rest):
                     self._note(self.screen, line)
         os.close(ours)
-        self.screen[sys.maxsize] = time.monotonic()  # the end is printed in place of the tree
 
     def _note(self, seen: dict[int, float], line: bytes) -> None:
         for found in _PROGRESS.finditer(line):
