@@ -171,6 +171,22 @@ def test_parameters_of_a_config_map(run):
     assert run(template).message.endswith("inputs.parameters.x was not supplied")
 
 
+def test_an_argument_counts_more_than_a_config_map(run):
+    labels = {"workflows.argoproj.io/configmap-type": "Parameter"}
+    values = {"kind": "ConfigMap", "metadata": {"name": "c", "labels": labels}, "data": {"k": "v"}}
+    source = {"configMapKeyRef": {"name": "{{ workflow.parameters.map }}", "key": "k"}}
+    template = leaf("main", inputs={"parameters": [{"name": "x", "valueFrom": source}]})
+    given = [{"name": "map", "value": "c"}]
+    shown = [
+        run(template, spec={"arguments": {"parameters": parameters}}, resources=[values]).node("")["inputs"]
+        for parameters in (given, [*given, {"name": "x", "value": "own"}])
+    ]
+    assert [each["parameters"] for each in shown] == [
+        [{"name": "x", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}, "value": "v"}],
+        [{"name": "x", "value": "own"}],
+    ]
+
+
 def test_members_of_a_container_set_have_nodes(run):
     class Set(Host):
         async def outcome(self, request):

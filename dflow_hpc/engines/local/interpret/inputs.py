@@ -80,11 +80,14 @@ def _parameter(declared: Json, argument: Json | None, known: Known, resources: I
     made = dict(declared)
     if argument is not None and argument.get("value") is not None:
         made["value"] = argument["value"]
+        made.pop("valueFrom", None)
     elif argument is not None and argument.get("valueFrom"):
         made.pop("value", None)
         made["valueFrom"] = argument["valueFrom"]
     elif made.get("value") is None:
         made["value"] = made.get("default")
+    if has_tags(made.get("valueFrom")):
+        made["valueFrom"] = known.substitute(made["valueFrom"])
     reference = (made.get("valueFrom") or {}).get("configMapKeyRef")
     if reference:
         value = config_value(resources, known.substitute(reference, strict=True))
