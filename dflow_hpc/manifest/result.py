@@ -104,7 +104,9 @@ class ArgoParameter(ArgoObjectDict):
         if name == "value":
             from dflow_hpc.op import values
 
-            value = values.dump(value, str if self.declared_type in (None, "str") else None)
+            stacked = values.restack(str(self.get("value", "")), value)
+            plain = str if self.declared_type in (None, "str") else None
+            value = values.dump(value, plain) if stacked is None else stacked
             if "s3" in self:
                 self["s3"] = ArgoObjectDict({"key": _store_text(value)})
         super().__setattr__(name, value)
@@ -250,10 +252,11 @@ class ArgoStep(ArgoObjectDict):
 
         Args:
             name: Name of the output parameter.
-            value: Its new value.
+            value: Its new value; of a step with slices, as many as it had, in their order.
 
         Raises:
             EngineError: The step has no such output.
+            SignError: It is the output of slices, and these are not as many.
         """
         self._output("parameters", name).value = value
 

@@ -163,6 +163,33 @@ def stack(values: List[Any], orders: List[Union[int, str]]) -> str:
     return dump([{_LIST_ITEM: value, "order": order} for value, order in zip(values, orders)])
 
 
+def restack(text: str, value: Any) -> Optional[str]:
+    """Return the text of what replaces the outputs of slices; None where ``text`` is not such.
+
+    Args:
+        text: What they were.
+        value: As many values as there were; of a single slice, its value alone will do.
+
+    Raises:
+        SignError: It is another number of values.
+    """
+    records: List[Dict[str, Any]] = []
+    if _LIST_ITEM not in text or not _collect(loads(text), records):
+        return None
+    given: List[Dict[str, Any]] = []
+    if isinstance(value, list) and _collect(value, given) and given:
+        return dump(value)
+    orders = [record["order"] for record in sorted(records, key=_by_order)]
+    if isinstance(value, list) and len(value) == len(orders):
+        return stack(value, orders)
+    if len(orders) == 1:
+        return stack([value], orders)
+    raise SignError(
+        f"the outputs of {len(orders)} slices were to be replaced; found {str(value)[:200]!r}. Give a list of "
+        f"{len(orders)} values, in the order of the slices."
+    )
+
+
 def dump_state(op: object) -> Optional[str]:
     """Return the text of an OP instance's own attributes, or None if it has none."""
     state = {name: value for name, value in vars(op).items() if name not in _NOT_STATE}

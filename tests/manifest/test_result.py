@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from dflow_hpc.config import config
-from dflow_hpc.errors import EngineError
+from dflow_hpc.errors import EngineError, SignError
 from dflow_hpc.manifest.result import ArgoObjectDict, ArgoStep, ArgoWorkflow, global_outputs
 from dflow_hpc.storage.transfer import download_artifact, upload_artifact, upload_s3
 
@@ -179,6 +179,19 @@ def test_outputs_can_be_changed_and_given_back(tmp_path, monkeypatch):
     assert download_artifact(again.outputs.artifacts["file"], path="got") == ["got/f"]
     with pytest.raises(EngineError, match=r"'nope'.*number, text, big"):
         step.modify_output_parameter("nope", 1)
+
+
+def test_an_output_of_slices_that_is_changed_stays_one():
+    records = [{"dflow_list_item": 1.5, "order": 4}, {"dflow_list_item": 2.5, "order": 7}]
+    step = ArgoStep(node("n", "n", outputs={"parameters": [parameter("x", json.dumps(records[:1]), "float")]}), "wf")
+    step.modify_output_parameter("x", 0.0)
+    assert step.outputs.parameters["x"].value == [0.0]
+    assert json.loads(step.argo_outputs()["parameters"][0]["value"]) == [{"dflow_list_item": 0.0, "order": 4}]
+    step = ArgoStep(node("n", "n", outputs={"parameters": [parameter("x", json.dumps(records), "float")]}), "wf")
+    step.modify_output_parameter("x", [0.0, 1.0])
+    assert [item["order"] for item in json.loads(step.argo_outputs()["parameters"][0]["value"])] == [4, 7]
+    with pytest.raises(SignError, match=r"2 slices.*list of 2 values"):
+        step.modify_output_parameter("x", 3.0)
 
 
 def test_durations():
