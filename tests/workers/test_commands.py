@@ -202,7 +202,7 @@ def test_what_depends_on_a_failed_container_does_not_run(kit):
     assert "exitCode" not in outcome.outputs
     text = 'b: Error (exit code 64): dependency "a" exited with non-zero code: 1'
     assert [(item["phase"], item["message"]) for item in outcome.members] == [
-        ("Failed", "a: Error (exit code 1)"),
+        ("Failed", "a: Error (exit code 1): "),
         ("Error", text),
     ]
 

@@ -129,13 +129,12 @@ def _blame(leaf: Leaf, programs: list[Program]) -> dict[str, Any]:
     """Say how the pod ended, by Argo's order: main containers by name, then sidecars; note container set members."""
     is_set = "containerSet" in leaf.template
     for program in programs if is_set else []:
-        member = leafrun.failed(program.code, program.text, program.name) if program.code else {"phase": "Succeeded"}
-        phase = "Error" if program.code == 64 else member["phase"]
+        message = leafrun.member_message(program.code, program.text, program.name) if program.code else ""
         leaf.members.append(
             {
                 "name": program.name,
-                "phase": phase,
-                "message": member.get("message", ""),
+                "phase": "Error" if program.code == 64 else "Failed" if program.code else "Succeeded",
+                "message": message,
                 "started": program.started,
                 "finished": program.finished,
             }

@@ -130,7 +130,7 @@ def told(found: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "phase": "Succeeded" if not code else "Error" if code == _NOT_STARTED else "Failed",
-            "message": leafrun.failed(code, each["text"], name)["message"] if code else "",
+            "message": leafrun.member_message(code, each["text"], name) if code else "",
             "started": each["runs"][0][0],
             "finished": each["runs"][-1][1],
         }

@@ -284,6 +284,11 @@ def failed(code: int, text: str, container: str = "main") -> dict[str, Any]:
     return {"phase": "Failed", "message": message, "failure": "APP"}
 
 
+def member_message(code: int, text: str, container: str) -> str:
+    """Return the message of a container set's member that failed: Argo's has a colon, even if nothing follows."""
+    return f"{container}: Error (exit code {code}): {text[-_MESSAGE_LIMIT:]}"
+
+
 def conclude(leaf: Leaf, record: dict[str, Any], outputs: dict[str, Any], take: staging.Outputs, fault: str) -> None:
     """Take the outputs and add to ``record`` what that says.
 
