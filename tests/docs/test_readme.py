@@ -1,4 +1,4 @@
-"""The README is true: its script and its commands are run, and what they print is what it says."""
+"""What the documents say is true: scripts and commands of the README and of from-dflow are run."""
 
 import os
 import re
@@ -66,6 +66,24 @@ def test_the_script_and_the_commands_after_it_print_what_the_readme_says(place):
         )
         assert done.returncode == 0, done.stderr
         assert steady(done.stdout.strip("\n").splitlines()) == steady(expected), command
+
+
+def test_the_program_for_those_who_come_from_dflow_runs(tmp_path):
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/from-dflow.md").read_text(), re.M | re.S)
+    (tmp_path / "program.py").write_text(program)
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "-3\n['got/relaxed-1.txt', 'got/relaxed-2.txt', 'got/relaxed-3.txt']\n"
+    assert done.stderr.count(": Succeeded\n") == 2
 
 
 def test_the_links_lead_somewhere():
