@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,34 @@ def _once_gone(ask):
         return ask(secret, method, path, *rest, **options)
 
     return asking
+
+
+def test_leaves_that_go_while_the_gateway_looks_through_them_do_not_end_it(here, monkeypatch):
+    async def work():
+        gateway = await here.gateway()
+        asked, answered = threading.Event(), threading.Event()
+
+        def ended(*_of):
+            asked.set()
+            assert answered.wait(SECONDS)
+            return lambda _node: False
+
+        monkeypatch.setattr(gateway, "_ended", ended)
+        failed = [here.told(_script(here, "exit 3"), node=f"wf[0].{name}") for name in "ab"]
+        for told in failed:
+            await here.pod(told)
+        sweep = asyncio.create_task(gateway.sweep())
+        await gateway.left()
+        assert await asyncio.to_thread(asked.wait, SECONDS)
+        for told in failed:
+            await here.done(told)  # a failure is forgotten with that
+        answered.set()
+        await asyncio.wait([sweep], timeout=0.5)
+        assert not sweep.done()
+        sweep.cancel()
+        await here.end(gateway)
+
+    _run(work())
 
 
 def test_who_has_not_the_token_and_who_sends_another_leaf_are_refused(here):

@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,9 @@ class Gateway:
             if leaf.record_of(directory) is None:
                 self._start(directory.name)
 
-    def _kept(self) -> list[Path]:
-        return [path for path in self._leaves.iterdir() if (path / "leaf.json").exists()]
+    def _kept(self) -> Iterator[Path]:
+        """Give the directories of leaves, each looked at when it is its turn: they go meanwhile."""
+        return (path for path in self._leaves.iterdir() if (path / "leaf.json").exists())
 
     def _start(self, key: str) -> None:
         self._tasks[key] = asyncio.create_task(self._run(key, self._leaves / key))
