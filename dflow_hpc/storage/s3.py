@@ -72,6 +72,7 @@ class MinioClient:
             secure=self._secure,
             region=region,
         )
+        self._transfers = large.Transfers(self._client, self._bucket)
 
     def __repr__(self) -> str:
         return f"MinioClient({self._endpoint!r}, bucket_name={self._bucket!r})"
@@ -105,11 +106,11 @@ class MinioClient:
 
     def upload(self, key: str, path: str) -> None:
         """Store the file ``path`` as the object ``key``."""
-        self._call(f"store {path} as {key!r}", lambda: large.upload(self._client, self._bucket, key, path))
+        self._call(f"store {path} as {key!r}", lambda: self._transfers.upload(key, path))
 
     def download(self, key: str, path: str) -> None:
         """Fetch the object ``key`` to the file ``path``, whole or not at all."""
-        self._call(f"fetch {key!r} to {path}", lambda: large.download(self._client, self._bucket, key, path))
+        self._call(f"fetch {key!r} to {path}", lambda: self._transfers.download(key, path))
 
     def list(self, prefix: str, recursive: bool = False) -> List[str]:
         """Return the keys that begin with ``prefix``; where not ``recursive``, cut behind the next ``/``."""
