@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dflow_hpc.engines.local.work.staging import error_text
-from dflow_hpc.errors import StorageError
+from dflow_hpc.engines.local.work import logs
 from dflow_hpc.storage.objects import ObjectStore
 
 Object = dict[str, Any]
@@ -29,14 +28,4 @@ def with_log(record: Object, template: Object, log: Path, store: Callable[[], Ob
     if not place.get("archiveLogs") or (objects := store()) is None or not (place.get("s3") or {}).get("key"):
         return record
     key = f"{place['s3']['key']}/main.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.touch()
-    try:
-        objects.put(log, key, archive="none")
-    except StorageError as error:
-        if record["phase"] != "Succeeded":
-            return record  # why it failed says more
-        return {**record, "phase": "Error", "message": error_text("wait", str(error))}
-    outputs = record.get("outputs") or {}
-    artifacts = [*(outputs.get("artifacts") or ()), {"name": "main-logs", "s3": {"key": key}}]
-    return {**record, "outputs": {**outputs, "artifacts": artifacts}}
+    return {**record, **logs.stored(objects, log, key, record["phase"], record.get("outputs") or {})}

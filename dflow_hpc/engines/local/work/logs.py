@@ -1,6 +1,6 @@
 """The log of a leaf as the artifact ``main-logs``, where its template or its workflow wants logs archived.
 
-Not here: the same for a pod on a virtual node (``virtual_node/archive.py``), and ``log.txt`` itself.
+Not here: where a pod on a virtual node has its log and its storage (``virtual_node/archive.py``), and ``log.txt``.
 
 Trap: the containers of a container set share one log here, so that it is nobody's artifact.
 """
@@ -8,7 +8,7 @@ Trap: the containers of a container set share one log here, so that it is nobody
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dflow_hpc.engines.local.work import staging
 from dflow_hpc.errors import DflowError
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.leaf import LeafRequest, Outcome
+from dflow_hpc.storage.store import Store
 
 _NAME = "main-logs"
 _LOG = {"name": _NAME, "path": "/main.log", "archive": {"none": {}}}
@@ -39,15 +40,31 @@ async def kept(
         store: Description of the store.
     """
     outcome = await running
-    log = root / "log.txt"
-    log.touch()
     key = staging.output_key(request.template, f"{request.workflow_name}/{request.pod_name}", _LOG)
+    objects = staging.open_store(store)
+    changes = await asyncio.to_thread(stored, objects, root / "log.txt", key, outcome.phase, outcome.outputs)
+    if "phase" in changes:
+        changes["failure"] = FailureClass.STAGE_OUT
+    return replace(outcome, **changes)
+
+
+def stored(objects: Store, log: Path, key: str, phase: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Store a log; return what that changes in the leaf's record: its outputs, or how it ended.
+
+    Args:
+        objects: The store.
+        log: What the leaf wrote; perhaps it wrote nothing.
+        key: Where it goes.
+        phase: How the leaf ended so far.
+        outputs: What it has given so far.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
     try:
-        await asyncio.to_thread(staging.open_store(store).put, log, key, archive="none")
+        objects.put(log, key, archive="none")
     except DflowError as error:
-        if outcome.phase != "Succeeded":
-            return outcome  # why it failed says more
-        text = staging.error_text("wait", str(error))
-        return replace(outcome, phase="Error", message=text, failure=FailureClass.STAGE_OUT)
-    artifacts = [*(outcome.outputs.get("artifacts") or ()), {"name": _NAME, "s3": {"key": key}}]
-    return replace(outcome, outputs={**outcome.outputs, "artifacts": artifacts})
+        if phase != "Succeeded":
+            return {}  # why it failed says more
+        return {"phase": "Error", "message": staging.error_text("wait", str(error))}
+    artifacts = [*(outputs.get("artifacts") or ()), {"name": _NAME, "s3": {"key": key}}]
+    return {"outputs": {**outputs, "artifacts": artifacts}}
