@@ -128,17 +128,8 @@ def _termination_log(root: str, container: str) -> str:
 def _blame(leaf: Leaf, programs: list[Program]) -> dict[str, Any]:
     """Say how the pod ended, by Argo's order: main containers by name, then sidecars; note container set members."""
     is_set = "containerSet" in leaf.template
-    for program in programs if is_set else []:
-        message = leafrun.member_message(program.code, program.text, program.name) if program.code else ""
-        leaf.members.append(
-            {
-                "name": program.name,
-                "phase": "Error" if program.code == 64 else "Failed" if program.code else "Succeeded",
-                "message": message,
-                "started": program.started,
-                "finished": program.finished,
-            }
-        )
+    for each in programs if is_set else []:
+        leaf.members.append(leafrun.member(each.name, each.code, each.text, each.started, each.finished))
     for program in sorted(programs, key=lambda program: (program.sidecar, program.name)):
         if program.code and not (program.sidecar and program.code in (137, 143)):
             return leafrun.failed(program.code, program.text, program.name)

@@ -22,7 +22,6 @@ PLACE = "pod"
 """Where, below the leaf's directory, each container has a directory of its own."""
 _LIMIT = 4096
 _ENDED_BY_US = (137, 143)
-_NOT_STARTED = 64
 
 
 @dataclass(frozen=True)
@@ -127,14 +126,7 @@ def blame(found: dict[str, Any], code: int) -> dict[str, Any]:
 def told(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what the nodes of a container set's members say."""
     return [
-        {
-            "name": name,
-            "phase": "Succeeded" if not code else "Error" if code == _NOT_STARTED else "Failed",
-            "message": leafrun.member_message(code, each["text"], name) if code else "",
-            "started": each["runs"][0][0],
-            "finished": each["runs"][-1][1],
-        }
+        leafrun.member(name, each["runs"][-1][2], each["text"], each["runs"][0][0], each["runs"][-1][1])
         for name, each in found.items()
         if each["kind"] == "main" and each["runs"]
-        for code in [each["runs"][-1][2]]
     ]

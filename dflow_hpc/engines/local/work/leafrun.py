@@ -37,6 +37,8 @@ _PR_SET_PDEATHSIG = 1
 _SIGKILL = int(signal.SIGKILL)
 _MESSAGE_LIMIT = 4096
 """Kubernetes keeps so many bytes of a termination message."""
+NOT_STARTED = 64
+"""Exit code where a program could not be begun; Argo calls that an error."""
 _prctl = ctypes.CDLL(None).prctl
 # The plain names skip what json.loads and os.environ.update do around them: pages that each leaf would copy.
 _decode = json.JSONDecoder().raw_decode
@@ -284,9 +286,21 @@ def failed(code: int, text: str, container: str = "main") -> dict[str, Any]:
     return {"phase": "Failed", "message": message, "failure": "APP"}
 
 
-def member_message(code: int, text: str, container: str) -> str:
-    """Return the message of a container set's member that failed: Argo's has a colon, even if nothing follows."""
-    return f"{container}: Error (exit code {code}): {text[-_MESSAGE_LIMIT:]}"
+def member(name: str, code: int | None, text: str, started: float, finished: float) -> dict[str, Any]:
+    """Return what the node of a container set's member says.
+
+    Args:
+        name: The container's.
+        code: Its exit code, if there is one.
+        text: Its termination message.
+        started: When it began, in seconds since the epoch.
+        finished: When it ended.
+    """
+    phase, message = "Succeeded", ""
+    if code:  # Argo's message has a colon here, even if nothing follows
+        phase = "Error" if code == NOT_STARTED else "Failed"
+        message = f"{name}: Error (exit code {code}): {text[-_MESSAGE_LIMIT:]}"
+    return {"name": name, "phase": phase, "message": message, "started": started, "finished": finished}
 
 
 def conclude(leaf: Leaf, record: dict[str, Any], outputs: dict[str, Any], take: staging.Outputs, fault: str) -> None:
