@@ -7,7 +7,7 @@ The time is an argument everywhere.
 Each change is a record for the journal, and ``commit`` is called before a submission leaves: a dispatcher made from
 the records of a dead one goes on where that one was. ``fault`` names the places at which a test may end the world.
 
-Not here: the life of a job (``jobs.py``), what a round means for one (``sightings.py``).
+Not here: the life of a job (``jobs.py``), what an answer means for one (``sightings.py``).
 
 Trap: the journal may believe a job alive whose outcome is safe with the engine; ``delivered`` ends it.
 """
@@ -45,7 +45,7 @@ from dflow_hpc.executors.broker.records import (
     unfold,
 )
 from dflow_hpc.executors.broker.retries import changed, further
-from dflow_hpc.executors.broker.sightings import Shown, meaning
+from dflow_hpc.executors.broker.sightings import Shown, judged, meaning
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.faults import fault
 from dflow_hpc.executors.profiles.machine import Waits
@@ -54,10 +54,7 @@ from dflow_hpc.executors.site import (
     Bounds,
     Look,
     Marker,
-    NotBegun,
-    NoTrace,
     Parcel,
-    Refusal,
     Taken,
     Verdict,
 )
@@ -288,7 +285,8 @@ class Dispatcher:
         return Cancel(items, tokens) if items else None
 
     def _fetching(self, _now: float) -> Fetch | None:
-        found, self._fetches = tuple(token for token in sorted(self._fetches) if token in self._jobs), set()
+        found = tuple(token for token in sorted(self._fetches) if token in self._jobs)
+        self._fetches.clear()
         return Fetch(found) if found else None
 
     def _awaited(self) -> list[Job]:
@@ -359,24 +357,16 @@ class Dispatcher:
         self._answer(question, now)
         for batch in question.batches:
             verdict = verdicts.get(batch.id)
-            failure, reason = None, ""
+            looked_up = isinstance(question, LookUp)
+            found = judged(verdict, looked_up=looked_up)
             if isinstance(verdict, Taken):
-                news = News.ACCEPTED
                 self._ids[batch.id] = verdict.id
                 self._append(note_taken(batch.id, verdict.id))
-            elif isinstance(verdict, Refusal):
-                failure, reason = verdict.failure, verdict.text
-                news = News.THROTTLED if failure is FailureClass.THROTTLED else News.REFUSED
-            elif isinstance(verdict, NotBegun):
-                news = News.NOT_BEGUN
-            elif isinstance(verdict, NoTrace) and isinstance(question, LookUp):
-                news = News.NO_TRACE
-            else:
-                news = News.SILENT
-                self._not_before[LookUp] = now + (self._waits.again if isinstance(question, LookUp) else 0.0)
-            self._news(batch, news, now, failure, reason)
-            if news is News.THROTTLED:
-                self.events.append(Notice(f"the scheduler takes no more for now: {reason}"))
+            elif found.news is News.SILENT:
+                self._not_before[LookUp] = now + (self._waits.again if looked_up else 0.0)
+            self._news(batch, found.news, now, found.failure, found.reason)
+            if found.news is News.THROTTLED:
+                self.events.append(Notice(f"the scheduler takes no more for now: {found.reason}"))
         self.rhythm.changed(True)
         self._next_round = min(self._next_round, now + self.rhythm.pause(len(self._jobs)))
 

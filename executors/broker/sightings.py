@@ -1,4 +1,4 @@
-"""What a round says of one job: queue, history and marker weighed against each other.
+"""What an answer says of one job: a verdict on its batch; in a round queue, history and marker, weighed.
 
 Pure functions, from what was seen to news for the table (``jobs.py``). A marker counts more than accounting, accounting
 more than the queue; only what the scheduler calls final is final, and absence is no success.
@@ -16,7 +16,7 @@ from dflow_hpc.executors.broker.jobs import Job, News, State
 from dflow_hpc.executors.broker.reasons import without_trace
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.profiles.machine import Waits
-from dflow_hpc.executors.site import Batch, Sighting
+from dflow_hpc.executors.site import Batch, NotBegun, NoTrace, Refusal, Sighting, Taken, Verdict
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,23 @@ class Meaning:
     news: News
     failure: FailureClass | None = None
     reason: str = ""
+
+
+def judged(verdict: Verdict | None, *, looked_up: bool) -> Meaning:
+    """Return what an answer to a submission, or to a look-up, means for the jobs of a batch.
+
+    Args:
+        verdict: The answer; None where the batch was not among what came.
+        looked_up: It was a look-up: only then is it something that there is no trace.
+    """
+    if isinstance(verdict, Taken):
+        return Meaning(News.ACCEPTED)
+    if isinstance(verdict, Refusal):
+        throttled = verdict.failure is FailureClass.THROTTLED
+        return Meaning(News.THROTTLED if throttled else News.REFUSED, verdict.failure, verdict.text)
+    if isinstance(verdict, NotBegun):
+        return Meaning(News.NOT_BEGUN)
+    return Meaning(News.NO_TRACE if isinstance(verdict, NoTrace) and looked_up else News.SILENT)
 
 
 def meaning(
