@@ -182,21 +182,22 @@ class LocalEngine:
         if alive or state.spec.get("suspend") or node is not None:
             control.send(run, control.Request("resume", node, parameters or {}))
         if not alive:
-            self._take_profiles(run)
+            open_jobs = jobs.Jobs(run).open()
+            self._take_profiles(run, may_live=bool(open_jobs))
             self._say(f"{run.name}: goes on; {len(state.leaves)} finished steps are taken over")
-            for machine, number in Counter(jobs.Jobs(run).open().values()).items():
-                self._say(f"{run.name}: {number} job{'s' * (number != 1)} on {machine} joined again")
+            if open_jobs:
+                self._say(f"{run.name}: {_on_machines(open_jobs)} joined again")
             self._go(run, detach)
 
-    def _take_profiles(self, run: RunDir) -> None:
+    def _take_profiles(self, run: RunDir, *, may_live: bool) -> None:
         """Take profiles that were changed since the run began, unless jobs may live that are known by the old ones."""
         kept = placement.profiles(run.path)
         now = placing.current(kept, run.path.parent)
-        changed = {name: differing(kept[name], machine) for name, machine in now.items() if machine != kept[name]}
+        changed = {name: keys for name, machine in now.items() if (keys := differing(kept[name], machine))}
         if not changed:
             return
         told = "; ".join(f"[machine.{name}] {', '.join(keys)}" for name, keys in changed.items())
-        if jobs.Jobs(run).open():
+        if may_live:
             self._say(
                 f"{run.name}: changed since it began: {told}. Jobs of it may live, so it goes on as it began; to take "
                 f"the change, `dflow-hpc stop {run.name}`, then `dflow-hpc retry {run.name}`"

@@ -82,13 +82,14 @@ def lines(run: RunDir, state: RunState) -> Iterator[str]:
     for step in failed_steps(run, state):
         told = (step.id,) if step.log else (step.phase, step.message)
         alike.setdefault(told, []).append(step)
-    for step, *others in list(alike.values())[:_SHOWN]:
+    groups = list(alike.values())
+    for step, *others in groups[:_SHOWN]:
         more = f" and {len(others)} more" if others else ""
         yield f"  {step.name} ({step.id}){more}: {step.phase}: {indented(step.message, 4)}"
         for line in step.tail:
             yield f"    | {line}"
         if step.log is not None:
             yield f"    all of its output: {step.log}"
-    if left := sum(map(len, list(alike.values())[_SHOWN:])):
+    if left := sum(map(len, groups[_SHOWN:])):
         yield f"  and {left} more: dflow-hpc get {run.name}"
     yield f"Run what failed again: dflow-hpc retry {run.name}"
