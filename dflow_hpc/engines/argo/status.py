@@ -79,10 +79,11 @@ def records(before: dict[str, Any], after: dict[str, Any]) -> list[Record]:
     """
     old, new = nodes_of(before), nodes_of(after)
     found: list[Record] = []
-    # Argo sorts nodes by their ids; whoever looks on while the records come wants none before what it lies in.
-    for key, node in sorted(new.items(), key=lambda item: _depth(item[1], new)):
+    for key, node in new.items():
         if change := _difference(old.get(key) or {}, node, ("children",)):
             found.append({"node": key, "set": change})
+    # Argo sorts nodes by their ids; whoever looks on while the records come wants none before what it lies in.
+    found.sort(key=lambda record: _depth(new[record["node"]], new))
     for key, node in new.items():
         there = set((old.get(key) or {}).get("children") or ())
         found += [{"node": key, "child": child} for child in node.get("children") or () if child not in there]
