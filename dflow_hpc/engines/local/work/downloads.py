@@ -76,7 +76,7 @@ def _git(location: dict[str, Any], path: str) -> None:
     git = _Git(path, bool(location.get("insecureIgnoreHostKey")))
     git.run(f'clone "{repository}"', "clone", "--quiet", "--no-local", *limits, "--", repository, path, inside=False)
     if fetched := location.get("fetch"):
-        git.run(f"fetch {fetched}", "fetch", "--quiet", *limits[:1], "origin", *fetched)
+        git.run(f"fetch {fetched}", "fetch", "--quiet", *limits[:1], "--", "origin", *fetched)
     if revision:
         # Branches by their own names, as Argo has them, so that a revision may be one.
         known = f"+refs/heads/{heads}:refs/heads/{heads}"
