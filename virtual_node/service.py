@@ -227,16 +227,15 @@ class _Service:
 
     async def _trust(self, serving: Serving) -> None:
         """Let clients be known by the authority that the API server publishes, once it answers."""
-        open_question = self._endpoint.clients is None
-        while open_question:
-            open_question = False
+        while self._endpoint.clients is None:
             try:
                 serving.trust(await asyncio.to_thread(client_authority, self._namespace))
             except Unreachable:
-                open_question = True
                 await asyncio.sleep(_AGAIN)
+                continue
             except KubeError as error:  # pods run without logs and exec, too
                 self._say(f"the authority of clients: {error} The kubelet's API takes no certificate (--client-ca).")
+            return
 
     def _namespace(self, name: str) -> Cluster:
         return Cluster(self._connection, name)
