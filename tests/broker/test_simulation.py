@@ -172,7 +172,7 @@ def live_through(random, leaves, accounting, mute=False, pack=1):
     return world, client
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), leaves=st.integers(1, 7), accounting=st.booleans())
 def test_each_leaf_has_one_result_and_never_two_lives(seed, leaves, accounting):
     import random
@@ -180,7 +180,7 @@ def test_each_leaf_has_one_result_and_never_two_lives(seed, leaves, accounting):
     live_through(random.Random(seed), leaves, accounting)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), leaves=st.integers(1, 5))
 def test_all_can_be_forgotten_and_what_is_wanted_again_gets_tokens_that_none_had(seed, leaves):
     import random
@@ -198,7 +198,7 @@ def test_all_can_be_forgotten_and_what_is_wanted_again_gets_tokens_that_none_had
     assert not new & {run.token for run in world.ledger}
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_no_job_waits_for_ever_for_a_history_that_never_answers(seed):
     import random
@@ -206,7 +206,7 @@ def test_no_job_waits_for_ever_for_a_history_that_never_answers(seed):
     live_through(random.Random(seed), 5, False, mute=True)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), leaves=st.integers(2, 9), pack=st.integers(2, 4), accounting=st.booleans())
 def test_leaves_that_share_jobs_have_one_result_each_too(seed, leaves, pack, accounting):
     import random

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripts import run_python
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
@@ -71,16 +73,7 @@ def test_the_script_and_the_commands_after_it_print_what_the_readme_says(place):
 def test_the_program_for_those_who_come_from_dflow_runs(tmp_path):
     (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/from-dflow.md").read_text(), re.M | re.S)
     (tmp_path / "program.py").write_text(program)
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("program.py", cwd=tmp_path, timeout=120, XDG_STATE_HOME=str(tmp_path / "state"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "-3\n['got/relaxed-1.txt', 'got/relaxed-2.txt', 'got/relaxed-3.txt']\n"
     assert done.stderr.count(": Succeeded\n") == 2

@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.executors.journal import Journal, JournalDamaged, Reader
@@ -42,7 +42,6 @@ def test_nothing_is_written_before_a_flush_and_all_of_it_with_one(tmp_path, monk
     assert Reader(tmp_path / "j").read() == RECORDS
 
 
-@settings(deadline=None)
 @given(cut=st.integers(min_value=0))
 def test_a_file_cut_anywhere_gives_a_beginning_and_goes_on_from_there(tmp_path_factory, cut):
     path = written(tmp_path_factory.mktemp("cut") / "j")

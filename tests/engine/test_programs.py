@@ -1,10 +1,8 @@
 """Programs of an author, each run as ``python FILE``: the local engine under the public names."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.scripts import run_python
 
 TWO_STEPS = """
 from dflow_hpc import OP, PythonOPTemplate, Step, Workflow
@@ -45,16 +43,7 @@ def run(tmp_path):
     """Run a command in a directory of its own; return its stdout and stderr."""
 
     def start(*command, code=0):
-        environment = {**os.environ, "DFLOW_DEBUG_WORKDIR": str(tmp_path / "runs")}
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run_python(*command, cwd=tmp_path, timeout=120, DFLOW_DEBUG_WORKDIR=str(tmp_path / "runs"))
         assert done.returncode == code, done.stderr
         return done.stdout, done.stderr
 

@@ -76,7 +76,7 @@ def test_what_is_no_condition() -> None:
         parse_depends("A.Succeeded &&").evaluate({"A": OK})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="AB-.Fail()!&| x9", max_size=20))
 def test_any_text_gives_a_truth_or_an_error(text: str) -> None:
     depends = parse_depends(text)

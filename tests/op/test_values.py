@@ -35,7 +35,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(JSON)
 def test_text_is_jsonpickles(value):
     assert values.dump(value) == jsonpickle.dumps(value, keys=True)

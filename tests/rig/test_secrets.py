@@ -11,8 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import pytest
 
 from dflow_hpc.engines.local.rundir import RunDir
 from tests.rig.s3 import environment, s3_server  # noqa: F401 - a fixture
+from tests.scripts import run_python
 
 pytestmark = pytest.mark.rig
 
@@ -136,8 +135,7 @@ def test_planted_secrets_reach_the_programs_and_nothing_else(tmp_path, slurm_fau
     (project / "ops.py").write_text(OPS.replace("PYTHON_HASH", repr(hashes["python"])))
     text = PROGRAM.replace("PORT", str(gpu.port)).replace("KEY", repr(str(gpu.key)))
     (project / "hushed.py").write_text(text.replace("SHELL_HASH", hashes["shell"]))
-    environment = {
-        **os.environ,
+    variables = {
         **{f"GIVEN_{kind.upper()}": planted[kind] for kind in ("shell", "python", "login")},
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
@@ -148,15 +146,7 @@ def test_planted_secrets_reach_the_programs_and_nothing_else(tmp_path, slurm_fau
     for cluster in (cpu, gpu):
         cluster.ctl("slow", "0.5")  # so that the sampler sees each command of Slurm
     with Sampler() as sampler:
-        done = subprocess.run(
-            [sys.executable, "hushed.py"],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run_python("hushed.py", cwd=project, **variables)
     said = done.stdout + done.stderr
     assert "Succeeded" in done.stdout, said
     assert "ended with LOST" in said  # the one that was killed, and left no chance to clean up
@@ -226,15 +216,7 @@ def test_signed_addresses_stand_in_the_leaf_s_file_alone(tmp_path, slurm_faults,
     (tmp_path / "signed.py").write_text(SIGNED)
     variables = {**environment(s3_server), "DFLOW_S3_PREFIX": f"{tmp_path.name}/", "XDG_STATE_HOME": str(tmp_path)}
     with Addresses(cpu.root_here / "signed") as sampler:
-        done = subprocess.run(
-            [sys.executable, "signed.py"],
-            cwd=tmp_path,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run_python("signed.py", cwd=tmp_path, **variables)
     said = done.stdout + done.stderr
     assert "Succeeded" in done.stdout, said
     assert "ended with LOST" in said

@@ -26,7 +26,7 @@ TREES = st.recursive(
     lambda below: st.dictionaries(NAMES, below, max_size=4),
     max_leaves=12,
 ).filter(lambda tree: isinstance(tree, dict))
-FEW = settings(max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=25, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def plant(root, tree):

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 
 import pytest
 
@@ -16,6 +14,7 @@ from dflow_hpc.cli.main import main
 from tests.rig import image
 from tests.rig.fixtures import run_ctl
 from tests.rig.s3 import environment, s3_server  # noqa: F401 - a fixture
+from tests.scripts import run_python
 
 pytestmark = pytest.mark.rig
 
@@ -253,15 +252,7 @@ def test_a_run_whose_data_cannot_be_pulled_says_the_way_out(tmp_path, slurm_rig,
     (tmp_path / "take.py").write_text(TAKE)
     (tmp_path / "data").write_bytes(os.urandom(3_000_000))  # less would go with the leaf
     variables = {**environment(s3_server), "DFLOW_S3_PREFIX": f"{tmp_path.name}/", "XDG_STATE_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "take.py"],
-        cwd=tmp_path,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python("take.py", cwd=tmp_path, **variables)
     text = done.stdout + done.stderr
     expected = ("init: Error", "could not be pulled", "s3_endpoint", 'staging = "ssh"', "dflow-hpc machine check m")
     expected += ("port 9",) if curl else ("there is no curl on cpu-n",)
