@@ -20,18 +20,21 @@ Facts = dict[str, Any]
 
 @click.command("explain")
 @click.argument("run")
-@click.argument("step")
+@click.argument("step", required=False)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @click.option("--all", "all_members", is_flag=True, help="Explain every member of a loop.")
-def explain_command(run: str, step: str, output: str, all_members: bool) -> None:
+def explain_command(run: str, step: str | None, output: str, all_members: bool) -> None:
     """Say where STEP of RUN is and why, and what comes next.
 
-    STEP is a name, a key or a node id. Of a large loop, the members that are not well come first.
+    STEP is a name, a key or a node id; without one, the steps that failed are explained, or else those that have not
+    ended. Of a large loop, the members that are not well come first.
     """
     found = LocalEngine().explain(run, step)
     if output == "json":
         click.echo(json.dumps(found, indent=2))
         return
+    if not found:
+        click.echo(f"{run}: no step of it has failed, and none is at work; name one to have it explained")
     shown = found if all_members else sorted(found, key=lambda facts: facts["phase"] == "Succeeded")[:_SHOWN]
     for number, facts in enumerate(shown):
         if number:

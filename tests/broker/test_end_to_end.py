@@ -188,6 +188,7 @@ def test_explain_says_where_a_step_is_from_any_process(project):
     assert (facts["machine"], facts["next"]["text"], attempt["state"]) == ("far", "its end is awaited", "RUNNING")
     assert (project.path / "there" / attempt["token"][:-2] / "attempt.1").is_dir()
     assert any(attempt["token"][:-2] in command for command in facts["commands"])
+    assert project.ended(project.command("explain", "far-1")).startswith("wait: Running on machine far\n")
     said = project.ended(project.command("explain", "far-1", "double"))
     assert "double of template far-steps: it waits for wait (Running)" in said
     os.kill(engine.pid, signal.SIGKILL)
@@ -201,3 +202,4 @@ def test_explain_says_where_a_step_is_from_any_process(project):
     [facts] = json.loads(project.ended(project.command("explain", "far-1", "double", "-o", "json")))
     assert "doubles 41 text" in facts["log"]
     assert facts["next"]["text"] == "nothing: its outcome is the step's"
+    assert "no step of it has failed, and none is at work" in project.ended(project.command("explain", "far-1"))

@@ -127,11 +127,17 @@ def test_a_failed_step_is_shown_with_its_last_lines_and_a_mended_program_is_retr
     assert "| square of 2" in err
     name = next(line.split()[1] for line in out.splitlines() if line.startswith("Name:"))
     assert f"dflow-hpc retry {name}" in err
+    code, out, err = command(place, "explain", name)
+    assert code == 0, err
+    assert "ZeroDivisionError" in out
+    assert "square(0:1)" not in out  # it is well
     program(place)
+    for number in range(7):
+        (place / f"aside-{number}.txt").touch()
     code, out, err = command(place, "retry", name)
     assert code == 0, err
     assert "1 finished steps are taken over" in err
-    assert "squares.py" in err
+    assert "changed since: code/squares.py, code/aside-0.txt, code/aside-1.txt, code/aside-2.txt and 4 more" in err
     assert json.loads(command(place, "get", name, "-o", "json")[1])["status"]["phase"] == "Succeeded"
 
 

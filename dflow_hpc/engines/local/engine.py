@@ -26,7 +26,7 @@ from dflow_hpc.compile import Compiled
 from dflow_hpc.config import config
 from dflow_hpc.engines.local import control, explain, index, jobs, launch, provision, report
 from dflow_hpc.engines.local.rundir import RunDir, step_key
-from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, workflow_object
+from dflow_hpc.engines.local.state import LEAF_TYPES, RunState, failures, workflow_object
 from dflow_hpc.engines.local.work import placement
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.journal import Reader, Record
@@ -42,6 +42,9 @@ _CANCELLING = 120.0
 
 _LOGS, _LAST_LINES = 20.0, 6.0
 """Seconds that an engine may take to bring logs, for ``logs`` and for ``explain``: it may be busy with a submission."""
+
+_CHANGED = 4
+"""How many changed files a retry names."""
 
 _UPLOAD = re.compile(r"upload/[0-9a-f-]{36}")
 """The part of an upload's key that is new each time that a program runs."""
@@ -149,8 +152,10 @@ class LocalEngine:
         kept, changed = provision.run_again(run, compiled, only)
         placement.keep(run.path, machines)
         self._say(f"{run.name}: goes on in {run.path}; {kept} finished steps are taken over")
-        for name in changed:
-            self._say(f"  changed since: {name}")
+        if changed:  # the directory may hold much that no step reads: code first
+            shown = sorted(changed, key=lambda name: not name.endswith(".py"))[:_CHANGED]
+            more = f" and {len(changed) - _CHANGED} more files" if len(changed) > _CHANGED else ""
+            self._say(f"  changed since: {', '.join(shown)}{more}")
         self._go(run, detach)
 
     def _go(self, run: RunDir, detach: bool) -> None:
@@ -402,21 +407,21 @@ class LocalEngine:
         """Have what the steps print that run on machines brought while they run, for a while from now on."""
         jobs.follow(self.find(id))
 
-    def explain(self, id: str, step: str) -> list[dict[str, Any]]:
+    def explain(self, id: str, step: str | None = None) -> list[dict[str, Any]]:
         """Return what is known of the leaves of a step, from any process; see ``explain.py``.
 
         Args:
             id: The run.
             step: Id, name, displayName or key, as for ``logs``; a name that only the manifest has is a step that has
-                not begun.
+                not begun. None: those that failed by themselves, or else those that have not ended.
 
         Raises:
             EngineError: Nothing is named so.
         """
         run = self.find(id)
         state = self._state(run)
-        leaves = _leaves(state.tree.nodes, step)
-        if leaves:
+        leaves = _unwell(state.tree.nodes) if step is None else _leaves(state.tree.nodes, step)
+        if leaves or step is None:
             if run.lock.alive() is not None:  # the last lines that were printed: no login is needed for them
                 jobs.bring_logs(run, state, leaves, _LAST_LINES)
             known = jobs.Jobs(run)
@@ -472,6 +477,12 @@ def _leaves(nodes: dict[str, dict[str, Any]], step: str | None) -> list[dict[str
     """Return the leaves of a step, or all, in the order of their start."""
     leaves = (node for node in nodes.values() if node["type"] in LEAF_TYPES)
     return [node for node in leaves if step is None or _is_named(nodes, node, step)]
+
+
+def _unwell(nodes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the leaves that failed by themselves, or else those that have not ended."""
+    failed = [node for node in failures(nodes) if node["type"] in LEAF_TYPES]
+    return failed or [node for node in _leaves(nodes, None) if node["phase"] not in COMPLETED]
 
 
 def _no_step(run: RunDir, nodes: dict[str, dict[str, Any]], step: str) -> EngineError:
