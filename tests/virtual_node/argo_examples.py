@@ -1,7 +1,7 @@
 """Argo's own examples with their leaves on the virtual node: do their trees become those that a real kubelet gives?
 
-    python tests/virtual_node/argo_examples.py             all that docs/fidelity.md calls equal (a campaign: 20 minutes)
-    python tests/virtual_node/argo_examples.py NAME...     some of them, and all that differs
+    python tests/virtual_node/argo_examples.py      all that docs/fidelity.md calls equal (20 minutes)
+    python tests/virtual_node/argo_examples.py NAME...      some of them, and all that differs
     python tests/virtual_node/argo_examples.py --record DIR     keep the trees; what is there is not run again
 
 It needs what ``tests/rig/kube`` and ``tests/rig/slurm`` need. That page says that the local engine gives the trees of
