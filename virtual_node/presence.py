@@ -118,6 +118,10 @@ class Presence:
                 self._renew()
                 if count % _EACH == 0 or (self._offered(), self._paused()) != self._told:
                     self._tell()
+            except NotFound:  # somebody deleted the Node: its pods are collected 40 s later unless it comes back
+                self._made = False
+                self._say(f"the node {self._name!r} was deleted while its process runs: it is made again")
+                self._news.set()
             except KubeError as error:
                 self._say(f"the heartbeat of the node {self._name!r}: {error}")
 

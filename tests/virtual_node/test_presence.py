@@ -99,3 +99,13 @@ def test_a_node_that_was_ready_stays_so_while_a_new_life_asks_its_machine_for_th
     machine.capacity = Capacity(8, 1 << 30)
     presence.look()
     assert api.ready.get(timeout=SECONDS)["status"] == "True"
+
+
+def test_a_node_that_somebody_deletes_while_its_process_runs_is_made_again(node):
+    api, machine = Api(), Machine(Capacity(8, 1 << 30))
+    node(api, machine)
+    assert api.ready.get(timeout=SECONDS)["status"] == "True"
+    del api.there["Node"]
+    while "Node" not in api.there:
+        api.ready.get(timeout=SECONDS)
+    assert api.there["Node"]["metadata"]["name"] == "n"
