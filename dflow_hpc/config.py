@@ -108,12 +108,13 @@ class Settings(Dict[str, Any]):
     def __init__(self, table: Mapping[str, Setting], environment_prefix: str, files: Tuple[Tuple[str, Any], ...]):
         super().__init__()
         self._layers: Dict[str, str] = {}
+        self._variables = {name: environment_prefix + name.upper() for name in table}
         for name, setting in table.items():
             self._put(name, setting.default, "default")
             for layer, values in reversed(files):
                 if name in values:
                     self._put(name, values[name], layer)
-            variable = environment_prefix + name.upper()
+            variable = self._variables[name]
             if variable in os.environ:
                 try:
                     value = setting.read(os.environ[variable])
@@ -153,6 +154,22 @@ class Settings(Dict[str, Any]):
     def layer(self, name: str) -> str:
         """Return the layer that gave the value of ``name``, such as ``"environment DFLOW_MODE"``."""
         return self._layers.get(name, "program")
+
+    def carried(self) -> Dict[str, str]:
+        """Return, as environment variables, what a process started elsewhere would not find: values set here.
+
+        Objects (a storage client) have no text, and stay.
+        """
+        texts: Dict[str, str] = {}
+        for name, variable in self._variables.items():
+            value = self[name]
+            if isinstance(value, list):
+                value = ";".join(value)
+            elif isinstance(value, bool):
+                value = "1" if value else "0"
+            if self.layer(name) != "default" and isinstance(value, str):
+                texts[variable] = value
+        return texts
 
 
 def user_config_dir() -> Path:

@@ -121,6 +121,7 @@ class Project:
         self.env = {**os.environ, "XDG_STATE_HOME": str(path), "DFLOW_DEBUG_POOL_WORKERS": "2"}
         self.env |= {f"DFLOW_S3_{name.upper()}": settings[name] for name in names}
         self.env |= {"DFLOW_S3_PREFIX": f"{path.name}/"}
+        self.secret = settings["secret_key"]
 
     def run(self, *words, **variables):
         done = subprocess.run(
@@ -181,3 +182,28 @@ def test_all_that_an_artifact_can_be_goes_by_every_route(project, first, second)
     held = [path for path in project.path.rglob("*") if path.is_file() and not path.is_symlink()]
     texts = [path for path in held if secret in path.read_bytes() or b"X-Amz-Signature" in path.read_bytes()]
     assert texts == []
+
+
+DETACHED = """
+import os
+from dflow_hpc import *
+
+names = [name for name in os.environ if name.startswith("DFLOW_S3_")]
+set_s3_config(**{name[len("DFLOW_S3_"):].lower(): os.environ.pop(name) for name in names})
+take = ShellOPTemplate("take", image="busybox", command=["sh"], script="wc -c /tmp/data/data")
+take.inputs.artifacts["data"] = InputArtifact(path="/tmp/data")
+wf = Workflow("detached", id="detached-1")
+wf.add(Step("take", take, artifacts={"data": upload_artifact("data")}, executor="first-s3"))
+config["detach"] = True
+wf.submit()
+wf.wait()
+print(wf.query_status())
+"""
+
+
+def test_a_detached_run_knows_the_storage_that_its_program_named(project):
+    (project.path / "data").write_bytes(os.urandom(3_000_000))  # less would go with the leaf
+    said = project.run("-c", DETACHED)
+    assert said.endswith("Succeeded\n"), said
+    run = project.path / "detached-1"
+    assert [path for path in run.rglob("*") if path.is_file() and project.secret.encode() in path.read_bytes()] == []

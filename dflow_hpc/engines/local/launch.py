@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dflow_hpc
+from dflow_hpc.config import s3_config
 from dflow_hpc.engines.local import report
 from dflow_hpc.engines.local.rundir import RunDir
 from dflow_hpc.engines.local.session import Interrupted, Session
@@ -118,6 +119,7 @@ def in_background(run: RunDir) -> None:
                 stderr=log,
                 pass_fds=(write_end,),
                 cwd=beside_package,
+                env={**os.environ, **s3_config.carried()},  # keys to a storage are written down nowhere
                 check=False,
             )
     finally:
