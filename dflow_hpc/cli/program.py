@@ -317,11 +317,16 @@ class _Capture(LocalEngine):
         super().__init__()
         self._name = name
         self.compiled: Compiled | None = None
+        self.other = ""
+        """Name of a workflow that the program submits before that."""
 
     def submit(self, compiled: Compiled, **_: Any) -> str:
         metadata = compiled.manifest["metadata"]
-        if self._name.startswith(metadata.get("generateName") or metadata.get("name") or "\0"):
+        name = metadata.get("generateName") or metadata.get("name") or ""
+        if name and self._name.startswith(name):
             self.compiled = compiled
+        else:
+            self.other = name
         raise NotWhileLoading("the program is only compiled again")
 
 
@@ -337,8 +342,9 @@ def _compile_again(run: RunDir, origin: Mapping[str, Any]) -> Compiled:
     with contextlib.suppress(NotWhileLoading), contextlib.chdir(origin["directory"]):
         _execute(path, origin["argv"])
     if capture.compiled is None:
+        why = f"submits {capture.other!r} before it, whose results it may need" if capture.other else "submits none now"
         raise EngineError(
-            f"the code of {run.name} was to be bundled anew; {path} does not submit that workflow any more. "
+            f"the code of {run.name} was to be bundled anew; {path} {why}. "
             f"Keep the code that the run has: dflow-hpc retry --same-code {run.name}"
         )
     return capture.compiled

@@ -104,3 +104,20 @@ def test_variables_and_secrets_reach_steps_and_no_file(run, tmp_path, monkeypatc
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert files
     assert [path for path in files if b"s3cr3t-of" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("tail", "why"),
+    [("", "submits none now"), ("workflow.name = 'one'\nworkflow.submit()\n", "submits 'one-' before it")],
+)
+def test_a_run_that_its_program_does_not_come_to_any_more_is_retried_with_the_code_that_it_has(
+    run, tmp_path, tail, why
+):
+    ledger = tmp_path / "ledger"
+    run(program(tmp_path / "program.py", ledger, "raise ValueError('broken')"))
+    (directory,) = (tmp_path / "runs").glob("two-*")
+    program(tmp_path / "program.py", ledger, "return {'m': n}", tail)
+    _, said = run("-m", "dflow_hpc.cli.main", "retry", directory.name, code=2)
+    assert why in said
+    assert f"dflow-hpc retry --same-code {directory.name}" in said
+    assert (directory / "status").read_text() == "Failed"
