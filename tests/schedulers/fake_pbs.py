@@ -8,6 +8,12 @@ of its members. State: ``$FAKE_PBS`` with ``jobs/<n>.json``, and files by which 
     no-history    it forgets jobs that have ended
     hold          what is submitted is held, as by a site's hook
     full          no more jobs are taken
+    room          so many jobs are taken at once, each member of an array counts
+    arrays        members that an array may have in its queue; 0 or a text: none, and a hook says so in these words
+    at-once       members of an array that run at once, whatever it asks for
+    defaults      the server's default arguments for qsub
+    mom-down      jobs that run cannot be ended
+    old           qstat does not know all options
     mute          the next job is taken, and the answer is lost; the file goes with it
     next          the number of the next job: a server that crashed leaves out some
 
@@ -27,7 +33,7 @@ import sys
 import time
 from pathlib import Path
 
-SERVER, VERSION = "pbs-login", "23.06.06"
+SERVER, VERSION, CPUS = "pbs-login", "23.06.06", 16
 QUEUES = {"workq": None, "gpuq": None, "short": 600}
 KNOWN = {"select", "ncpus", "mem", "walltime", "nodes", "ngpus", "place", "vmem", "cput", "file"}
 MAX_ARRAY = int(os.environ.get("FAKE_PBS_MAX_ARRAY", "10000"))
@@ -134,22 +140,55 @@ def qsub(arguments: list[str]) -> None:
     else:
         script, name = sys.stdin.read(), "STDIN"
     wanted: dict[str, str] = {}
-    options(directives(script), wanted)
-    wanted.update(given)
+    read_defaults(wanted, script, given)
     with locked():
         if (root() / "hold").exists():
             wanted["h"] = "True"
+        members, _ = array(wanted)
+        room = setting("room")
+        if room and sum(map(living, everything())) + (len(members) or 1) > int(room):  # not in the samples: as "full"
+            raise Refusal("qsub: would exceed queue workq's per-user limit", 38)
         if (root() / "full").exists():  # not in the samples: the text and number are those of OpenPBS's list of errors
             raise Refusal("qsub: Maximum number of jobs already in queue", 198)
         job = accepted(wanted, name, shlex.join(arguments))
         (root() / "jobs" / f"{job['number']}.sh").write_text(script)
         save(job)
-    if job["attributes"]["job_state"] != "H":
+    if job["attributes"]["job_state"] != "H" and int(job["attributes"]["Resource_List"]["ncpus"]) <= CPUS:
         start_mom(job["number"])
     if (root() / "mute").exists():
         (root() / "mute").unlink()
         raise Refusal("qsub: End of File", 1)
     print(job["id"])
+
+
+def setting(name: str) -> str:
+    """What a test says in a file."""
+    path = root() / name
+    return path.read_text().strip() if path.exists() else ""
+
+
+def living(job: dict) -> int:
+    """The jobs of an account that count: each member of an array that has not ended."""
+    return sum(member["job_state"] not in "FX" for member in (job["members"] or {"": job["attributes"]}).values())
+
+
+RERUN = "qsub: cannot submit non-rerunable Array Job"
+
+
+def read_defaults(wanted: dict, script: str, given: dict) -> None:
+    """Fill in what the command line, the script and the server's defaults say; of a resource the first word counts.
+
+    Not in the samples: the order is that of the sources, the texts are those of clusters whose default is ``-r n``.
+    """
+    by_default: dict[str, str] = {}
+    options(shlex.split(setting("defaults")), by_default)
+    options(directives(script), wanted)
+    if wanted.get("r") == "n" and "J" in wanted and not given:
+        raise Refusal(f"{RERUN}\nqsub: directive error: -r n ", 1)
+    if by_default.get("r") == "n" and "J" in {**wanted, **given} and "r" not in {**wanted, **given}:
+        raise Refusal(f"{RERUN}\nqsub: directive error: {setting('defaults')} ", 255)
+    resources = ",".join(source["l"] for source in (given, wanted, by_default) if "l" in source)
+    wanted.update({**by_default, **wanted, **given} | ({"l": resources} if resources else {}))
 
 
 def accepted(wanted: dict, default: str, arguments: str) -> dict:
@@ -198,6 +237,9 @@ def accepted(wanted: dict, default: str, arguments: str) -> dict:
     }
     if "S" in wanted:
         attributes["Shell_Path_List"] = wanted["S"]
+    if int(resources["ncpus"]) > CPUS:
+        lacking = f"ncpus (R: {resources['ncpus']} A: {CPUS} T: {CPUS})"
+        attributes["comment"] = f"Can Never Run: Insufficient amount of resource: {lacking}"
     return {
         "number": number,
         "id": job_id,
@@ -226,8 +268,10 @@ def array(wanted: dict) -> tuple[list[int], int | None]:
     if not match or int(match[1]) >= int(match[2]):
         raise Refusal("qsub: illegal -J value\n" + USAGE_QSUB.rstrip("\n"), 2)
     if wanted.get("r") == "n":  # not in the samples: the manual says that arrays must be rerunable
-        raise Refusal("qsub: cannot submit non-rerunable Array Job", 2)
-    if int(match[2]) - int(match[1]) >= MAX_ARRAY:
+        raise Refusal(f"{RERUN}\n{USAGE_QSUB}".rstrip("\n"), 2)
+    if not setting("arrays").isdecimal() and setting("arrays"):
+        raise Refusal(f"qsub: {setting('arrays')}", 32)
+    if int(match[2]) - int(match[1]) >= min(MAX_ARRAY, int(setting("arrays") or MAX_ARRAY)):
         raise Refusal("qsub: Array job exceeds server or queue size limit", 3)
     return list(range(int(match[1]), int(match[2]) + 1, int(match[3] or 1))), int(match[4]) if match[4] else None
 
@@ -241,7 +285,7 @@ def resource_list(wanted: dict) -> dict:
         if key == "mem" and not re.fullmatch(r"\d+[kmgt]?[bw]?", value):
             raise Refusal("qsub: Illegal attribute or resource value Resource_List.mem", 166)
         if key:
-            found[key] = value
+            found.setdefault(key, value)
     chunk = dict(item.split("=") for item in found.get("select", "1:ncpus=1").split(":")[1:])
     if not chunk.get("ncpus", "1").isdecimal():
         raise Refusal("qsub: Illegal attribute or resource value select.ncpus", 166)
@@ -303,7 +347,7 @@ def mom(number: int) -> None:
         for index in [index for index in waiting if index in job["deleted"] or "" in job["deleted"]]:
             waiting.remove(index)
             finish(number, index, None)
-        while waiting and len(running) < (job["at_once"] or 1000):
+        while waiting and len(running) < int(setting("at-once") or job["at_once"] or 1000):
             index = waiting.pop(0)
             running[index] = Running(number, index)
         for index, process in list(running.items()):
@@ -319,7 +363,7 @@ def mom(number: int) -> None:
         time.sleep(0.02)
     if job["members"]:
         with changing(number) as job:
-            job["attributes"].update(job_state="F", substate=92, mtime=time.time(), Exit_status=0)
+            job["attributes"].update(job_state="F", substate=92, mtime=time.time())
             for member in job["members"].values():
                 member["job_state"] = "F"
 
@@ -439,6 +483,9 @@ def finish(number: int, index: str | None, status: int | None) -> None:
             told["resources_used"]["walltime"] = f"{used // 3600:02}:{used // 60 % 60:02}:{used % 60:02}"
             told |= {"obittime": now, "Exit_status": status, "Stageout_status": 1}
             told["comment"] = record.get("comment", "") + words.get(status, " and failed")
+            if index is not None:  # the last one that ended decides
+                whole = {"Exit_status": 1 if status > 0 else 2 if status < 0 else 0, "Stageout_status": 1}
+                job["attributes"].update(whole)
         record.update(told)
 
 
@@ -475,15 +522,21 @@ def qdel(arguments: list[str]) -> int:
         with locked():
             job, index = named(text)
             record = (job["members"][index] if index else job["attributes"]) if job else {}
-            if job is None:
+            forgotten = job and job["attributes"]["job_state"] == "F" and (root() / "no-history").exists()
+            if job is None or forgotten:
                 rc = complain(f"qdel: Unknown Job Id {text}", 153)
-            elif record["job_state"] in "FX":
+            elif record["job_state"] == "X":  # not in the samples, but in the sources
+                rc = complain(f"qdel: Request invalid for finished array subjob {text}", 55)
+            elif record["job_state"] == "F":
                 rc = complain(f"qdel: Job has finished {text}", 35)
+            elif record["job_state"] == "R" and (root() / "mom-down").exists():  # not in the samples, either
+                rc = complain(f"qdel: Server could not connect to MOM {text}", 222)
             elif (index or "") in job["deleted"]:
                 rc = complain(f"qdel: Request invalid for state of job {text}", 168)
             else:
                 job["deleted"].append(index or "")
-                if record["job_state"] == "H":
+                never = "Can Never Run" in job["attributes"].get("comment", "")
+                if record["job_state"] == "H" or never:
                     record.update(job_state="F", substate=91, history_timestamp=int(time.time()))
                 save(job)
     return rc
@@ -545,7 +598,9 @@ array_indices_submitted array_indices_remaining history_timestamp project Submit
 
 
 def qstat(arguments: list[str]) -> int:
-    flags = {word for word in arguments if word in ("-x", "-t", "-f", "-B", "-xt")}
+    flags = {word for word in arguments if word in ("-x", "-t", "-f", "-B", "-xt", "-n", "-s", "-1", "-w")}
+    if flags & {"-n", "-s", "-w"} and (root() / "old").exists():
+        return complain("usage: \nqstat ...", 2)
     history, members = bool(flags & {"-x", "-xt"}), bool(flags & {"-t", "-xt"})
     user = arguments[arguments.index("-u") + 1] if "-u" in arguments else None
     as_json = "-F" in arguments
@@ -578,7 +633,7 @@ def qstat(arguments: list[str]) -> int:
     elif user:
         mine = [(key, record) for key, record in rows if record["Job_Owner"].split("@")[0] == user]
         shown = [(key, record) for key, record in mine if not (members and "[]" in key)]
-        sys.stdout.write(wide_table(shown))
+        sys.stdout.write(widest_table(shown, "-s" in flags) if "-w" in flags else wide_table(shown))
     elif rows:
         sys.stdout.write(table(rows))
     return rc
@@ -607,10 +662,26 @@ def records(job: dict, index: str | None, members: bool) -> list[tuple[str, dict
     found = [] if index is not None else [(job["id"], whole)]
     for number in chosen:
         own = {**job["attributes"], **job["members"][number], "array_id": job["id"], "array_index": int(number)}
-        found.append((member_id(job, number), own))
+        found.append((member_id(job, number), own if has_record(job["members"][number]) else borrowed(job, number)))
     return [
         (key, {name: shown(name, record[name]) for name in ORDER.split() if name in record}) for key, record in found
     ]
+
+
+def has_record(member: dict) -> bool:
+    """A member gets one when it starts; a server that keeps no history forgets it at its end."""
+    return "stime" in member and not (member["job_state"] in "XF" and (root() / "no-history").exists())
+
+
+def borrowed(job: dict, number: str) -> dict:
+    """What is shown of a member without a record: the array's attributes up to those of arrays alone.
+
+    The samples have one that waits; of one that ended the sources tell.
+    """
+    state = job["members"][number]["job_state"]
+    names = [name for name in ORDER.split()[: ORDER.split().index("array_id")] if name in job["attributes"]]
+    changed = {"substate": 10} if state == "Q" else {"comment": "Subjob finished"}
+    return {name: job["attributes"][name] for name in names} | {"job_state": state} | changed
 
 
 def shown(name: str, value: object) -> object:
@@ -687,6 +758,33 @@ def wide_table(rows: list[tuple[str, dict]]) -> str:
         text += f"{cut(key, 15):15} {record['Job_Owner'].split('@')[0]:8} {record['queue']:8} "
         text += f"{cut(record['Job_Name'], 10):10} {session:>6} {wanted['nodect']:>3} {wanted['ncpus']:>3} {memory:>6} "
         text += f"{limit[:5]:>5} {record['job_state']} {(used or '-- ')[:5]:>5}\n"
+    return text
+
+
+WIDTHS = (30, 15, 15, 15, 8, 4, 5)
+
+
+def widest_table(rows: list[tuple[str, dict]], comments: bool) -> str:
+    """``qstat -t -n -1 -w -u``, with ``-s`` comments; those are not in the samples, but in the sources."""
+    if not rows:
+        return ""
+    blank = " ".join(" " * width for width in WIDTHS)
+    titles = ("Job ID", "Username", "Queue", "Jobname", "SessID", "NDS", "TSK")
+    head = " ".join(f"{title:{width}}" for title, width in zip(titles, WIDTHS, strict=True))
+    dashes = " ".join("-" * width for width in WIDTHS)
+    text = f"\n{SERVER}: \n{blank} Req'd  Req'd   Elap\n{head} Memory Time  S Time\n{dashes} ------ ----- - -----\n"
+    for key, record in rows:
+        wanted, used = record["Resource_List"], record.get("resources_used", {}).get("walltime", " -- ")
+        names = (key, record["Job_Owner"].split("@")[0], record["queue"], record["Job_Name"])
+        numbers = (record.get("session_id", " -- "), wanted["nodect"], wanted["ncpus"])
+        cells = [f"{cut(name, width):{width}}" for name, width in zip(names, WIDTHS, strict=False)]
+        cells += [f"{number:>{width}}" for number, width in zip(numbers, WIDTHS[4:], strict=True)]
+        cells += [f"{wanted.get('mem', ' -- '):>6}", f"{wanted.get('walltime', ' -- ')[:5]:>5}"]
+        cells += [record["job_state"], f"{used[:5]:>5}", record.get("exec_host", " -- ")]
+        text += " ".join(cells) + "\n"
+        if comments:
+            comment = record.get("comment", " -- ")
+            text += f"   {comment if len(comment) <= 114 else comment[:110] + '...'}\n"
     return text
 
 

@@ -89,6 +89,29 @@ def test_table_of_a_user():
     assert fake_pbs.wide_table(rows) == call.out
 
 
+def test_the_widest_table():
+    call = samples.call(SESSION, "qstat -u hpc -t -n -1 -w")
+    rows = []
+    for key, record in rows_of(call.out, 3, 9, 10):
+        _, _, queue, _, session, nodes, cpus, memory, limit, _, used, hosts = record["fields"]
+        told = {"nodect": nodes, "ncpus": cpus} | ({"mem": memory} if memory != "--" else {})
+        told |= {"walltime": limit + ":00"} if limit != "--" else {}
+        told = {"Job_Owner": "hpc@pbs-login", "queue": queue, "Resource_List": told}
+        told |= {"session_id": session} if session != "--" else {}
+        told |= {"exec_host": hosts} if hosts != "--" else {}
+        told["resources_used"] = {"walltime": used + ":00"} if used != "--" else {}
+        rows.append((key, record | told))
+    assert fake_pbs.widest_table(rows, comments=False) == call.out
+
+
+def test_a_member_that_waits_has_the_arrays_attributes():
+    told = dict(jobs_of(samples.call(SESSION, "qstat -f -F json -t '19[].pbs-login'")))
+    members = {"4": {"job_state": "Q", "substate": 10}}
+    job = {"number": 19, "id": "19[].pbs-login", "attributes": told["19[].pbs-login"], "members": members}
+    assert fake_pbs.borrowed(job, "4") == told["19[4].pbs-login"]
+    assert list(fake_pbs.borrowed(job, "4")) == list(told["19[4].pbs-login"])
+
+
 REFUSED = [
     call
     for call in samples.calls(SESSION, "cd s2 && qsub")
