@@ -129,7 +129,7 @@ class RemoteSite:
         if isinstance(answer, schedulers.Accepted):
             return Taken(answer.id)
         if isinstance(answer, schedulers.Refused):
-            return Refusal(answer.failure, answer.message)
+            return Refusal(answer.failure, answer.message, answer.shrink)
         return NoTrace()
 
     def look_up(self, batches: Sequence[Batch]) -> dict[str, Verdict]:
@@ -349,6 +349,7 @@ def _sighting(batch: Batch, index: int, state: JobState) -> Sighting:
         failure=state.failure,
         node=state.node,
         expected=state.start,
+        unbegun=state.unbegun,
     )
 
 

@@ -128,6 +128,8 @@ class Refusal:
 
     failure: FailureClass
     text: str
+    shrink: float = 1.0
+    """See ``schedulers.Refused``."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Sighting:
     """Where the word alone is final."""
     node: str = ""
     expected: float | None = None
+    unbegun: bool = False
+    """See ``schedulers.JobState``."""
 
 
 _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, signal.SIGKILL)

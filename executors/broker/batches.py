@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dflow_hpc.executors.broker.jobs import Job
 from dflow_hpc.executors.failures import FailureClass
-from dflow_hpc.executors.site import Batch, Parcel
+from dflow_hpc.executors.site import Batch, Parcel, Refusal, Taken, Verdict
 
 
 def ready_at(waiting: Sequence[Job], quiet: float, longest: float) -> float | None:
@@ -32,18 +32,23 @@ def ready_at(waiting: Sequence[Job], quiet: float, longest: float) -> float | No
     return min(max(since) + quiet, min(since) + longest)
 
 
-def fitting(new: Iterable[tuple[Job, Parcel]], sent: Iterable[tuple[Batch, int]]) -> list[Job]:
+def fitting(
+    new: Iterable[tuple[Job, Parcel]], sent: Iterable[tuple[Batch, int]], room: Mapping[str, int] | None = None
+) -> list[Job]:
     """Return the jobs that the limits of their profiles let go now.
 
     Args:
         new: Jobs in our own queue, and what their leaves take along.
         sent: Batch and index of the jobs that the machine may have.
+        room: By profile, how many jobs its scheduler has been found to take at once; see ``Room``.
     """
     there = Counter(batch.machine for batch, _ in {(batch, index // batch.pack) for batch, index in sent})
     packed: Counter[tuple[object, ...]] = Counter()
     found = []
     for job, parcel in new:
-        most, alike = parcel.machine.limits.max_jobs, shape(parcel)
+        found_out = (room or {}).get(parcel.machine.name)
+        limits = [limit for limit in (parcel.machine.limits.max_jobs, found_out) if limit is not None]
+        most, alike = min(limits, default=None), shape(parcel)
         begins = packed[alike] % max(1, parcel.resources.pack) == 0  # a job of its own, or one more in a pack
         if most is None or not begins or there[parcel.machine.name] < most:
             there[parcel.machine.name] += begins
@@ -124,6 +129,64 @@ def with_mates(batch: Batch, given: Collection[int], wanted: Collection[int]) ->
     """Return places of leaves that are to be cancelled, and the rest of their jobs where nobody wants the rest."""
     jobs = {place // batch.pack for place in given} - {place // batch.pack for place in wanted}
     return sorted({*given, *(place for job in jobs for place in batch.leaves(job))})
+
+
+class Room:
+    """What a scheduler has been found to take, where it does not say so: how long an array, how many jobs at once.
+
+    What was refused goes again in halves: an array that is above a limit as it is would be refused for ever. What was
+    found out about the number of jobs is forgotten after a while, since others' jobs count, too.
+
+    Args:
+        keep: Seconds after which it is found out anew.
+    """
+
+    def __init__(self, keep: float):
+        self._keep = keep
+        self._arrays: int | None = None
+        self._jobs: dict[str, tuple[int, float]] = {}
+        self._told: dict[str, str] = {}
+
+    def array(self, most: int) -> int:
+        """Return how many members an array may have.
+
+        Args:
+            most: What the scheduler says.
+        """
+        return most if self._arrays is None else min(most, self._arrays)
+
+    def jobs(self, now: float) -> dict[str, int]:
+        """Return how many jobs there may be at once, by profile; of those that were refused some."""
+        self._jobs = {machine: known for machine, known in self._jobs.items() if now < known[1]}
+        return {machine: most for machine, (most, _) in self._jobs.items()}
+
+    def answered(self, batch: Batch, verdict: Verdict | None, sent: Iterable[tuple[Batch, int]], now: float) -> str:
+        """Take the answer to a submission.
+
+        Args:
+            batch: What was submitted.
+            verdict: The answer.
+            sent: Batch and index of the jobs that the machine may have now.
+            now: Seconds since the epoch.
+
+        Returns:
+            What the user should hear, if anything.
+        """
+        machine, known = batch.machine, self.jobs(now)
+        if isinstance(verdict, Taken) and machine in known:
+            self._jobs[machine] = (known[machine] + batch.jobs, self._jobs[machine][1])
+        elif isinstance(verdict, Refusal) and verdict.shrink < 1 and batch.jobs > 1:
+            self._arrays = self.array(max(1, int(batch.jobs * verdict.shrink)))
+            return (
+                f"the scheduler takes no array of {batch.jobs} ({verdict.text}); {self._arrays} go at once from now on"
+            )
+        elif isinstance(verdict, Refusal) and verdict.failure is FailureClass.THROTTLED:
+            there = len({(other.id, index // other.pack) for other, index in sent if other.machine == machine})
+            self._jobs[machine] = (max(1, there + batch.jobs // 2), now + self._keep)
+            if machine not in known or self._told.get(machine) != verdict.text:
+                self._told[machine] = verdict.text
+                return f"the scheduler takes no more for now: {verdict.text}"
+        return ""
 
 
 class Rhythm:

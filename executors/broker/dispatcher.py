@@ -66,6 +66,8 @@ _UNTOLD = frozenset({State.QUEUED, State.RUNNING, State.GONE})
 """States in which the scheduler can be asked why it told a job to end."""
 _ARRAY = 1000
 """Members of one array where the scheduler does not say how many it takes: Slurm's default."""
+_AGAIN = 10
+"""Pauses after a refusal until it is found out anew how much the scheduler takes."""
 _FETCHES = 5
 """Times that large outputs are asked for before it is given up."""
 
@@ -109,6 +111,7 @@ class Dispatcher:
         self._cancelled: dict[str, float] = {}
         self._agreed = 0
         self._stuck = Stuck(waits.stuck)
+        self._room = batches.Room(_AGAIN * waits.throttled)
         self._asked: set[type] = set()
         self._not_before: dict[type, float] = {}
         self._next_round = now
@@ -214,7 +217,7 @@ class Dispatcher:
             return None if Learn in self._asked or not self._jobs else max(now, self._resume_at)
         times = []
         if Submit not in self._asked:
-            ready = batches.ready_at(self._fitting(), self._waits.quiet, self._waits.longest)
+            ready = batches.ready_at(self._fitting(now), self._waits.quiet, self._waits.longest)
             times += [] if ready is None else [max(ready, self._not_before.get(Submit, 0.0))]
         for kind, due in ((LookUp, self._look_ups), (Cancel, self._cancels), (Fetch, self._fetches)):
             if due and kind not in self._asked:
@@ -235,19 +238,21 @@ class Dispatcher:
             return self._waits.throttled
         return self._waits.look_up if job.state is State.UNSEEN and job.batch not in self._look_ups else None
 
-    def _fitting(self) -> list[Job]:
+    def _sent(self) -> list[tuple[Batch, int]]:
+        return [(self.batches[job.batch], job.index) for job in self._jobs.values() if job.state in _AWAITED]
+
+    def _fitting(self, now: float) -> list[Job]:
         """Return those in our own queue that the limits of their profiles let go now."""
-        sent = [(self.batches[job.batch], job.index) for job in self._jobs.values() if job.state in _AWAITED]
         new = [(job, parcel) for job in self._jobs.values() if job.state is State.NEW and (parcel := self._parcel(job))]
-        return batches.fitting(new, sent)
+        return batches.fitting(new, self._sent(), self._room.jobs(now))
 
     def _submission(self, now: float) -> Submit | None:
-        waiting = self._fitting()
+        waiting = self._fitting(now)
         ready = batches.ready_at(waiting, self._waits.quiet, self._waits.longest)
         if ready is None or now < ready:
             return None
         parcels = {job.key: changed(parcel, job) for job in waiting if (parcel := self._parcel(job)) is not None}
-        made = batches.group(waiting, parcels, self.max_array or 1, now)
+        made = batches.group(waiting, parcels, self._room.array(self.max_array or 1), now)
         for batch in made:
             self.batches[batch.id] = batch
             self._append(note_batch(batch))
@@ -348,7 +353,7 @@ class Dispatcher:
     def learned(self, question: Learn, bounds: Bounds, now: float) -> None:
         """Take the scheduler's limits; a round comes well before it forgets a job that has ended."""
         self._answer(question, now)
-        self.max_array = bounds.max_array or _ARRAY
+        self.max_array = _ARRAY if bounds.max_array is None else max(1, bounds.max_array)
         if bounds.remembered is not None:
             self.rhythm.slowest = min(self.rhythm.slowest, bounds.remembered / 2)
 
@@ -358,15 +363,15 @@ class Dispatcher:
         for batch in question.batches:
             verdict = verdicts.get(batch.id)
             looked_up = isinstance(question, LookUp)
-            found = judged(verdict, looked_up=looked_up)
+            found = judged(verdict, batch.jobs, looked_up=looked_up)
             if isinstance(verdict, Taken):
                 self._ids[batch.id] = verdict.id
                 self._append(note_taken(batch.id, verdict.id))
             elif found.news is News.SILENT:
                 self._not_before[LookUp] = now + (self._waits.again if looked_up else 0.0)
             self._news(batch, found.news, now, found.failure, found.reason)
-            if found.news is News.THROTTLED:
-                self.events.append(Notice(f"the scheduler takes no more for now: {found.reason}"))
+            if text := self._room.answered(batch, verdict, self._sent(), now):
+                self.events.append(Notice(text))
         self.rhythm.changed(True)
         self._next_round = min(self._next_round, now + self.rhythm.pause(len(self._jobs)))
 

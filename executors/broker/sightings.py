@@ -51,15 +51,18 @@ class Meaning:
     reason: str = ""
 
 
-def judged(verdict: Verdict | None, *, looked_up: bool) -> Meaning:
+def judged(verdict: Verdict | None, jobs: int, *, looked_up: bool) -> Meaning:
     """Return what an answer to a submission, or to a look-up, means for the jobs of a batch.
 
     Args:
         verdict: The answer; None where the batch was not among what came.
+        jobs: Of the batch.
         looked_up: It was a look-up: only then is it something that there is no trace.
     """
     if isinstance(verdict, Taken):
         return Meaning(News.ACCEPTED)
+    if isinstance(verdict, Refusal) and verdict.shrink < 1 and jobs > 1:
+        return Meaning(News.NOT_BEGUN)
     if isinstance(verdict, Refusal):
         throttled = verdict.failure is FailureClass.THROTTLED
         return Meaning(News.THROTTLED if throttled else News.REFUSED, verdict.failure, verdict.text)
@@ -92,6 +95,8 @@ def meaning(
     if last is not None and last.failure is not None and _counts(job, batch, since, waits):
         return Meaning(News.FINAL, batches.fault_of(batch, job.index, last.failure, unfinished), last.word)
     overdue = job.state is State.GONE and since >= (waits.grace if shown.history else waits.blind)
+    if overdue and last is not None and last.unbegun and not job.started:
+        return Meaning(News.FINAL, FailureClass.CANCELLED, f"{last.word}, and it had not begun")
     if job.state is State.CANCELLING or overdue:
         return Meaning(News.OVERDUE, reason=without_trace(job, shown.history, shown.asked))
     return Meaning(News.ABSENT)

@@ -84,6 +84,8 @@ class JobState:
     signal: int | None = None
     failure: FailureClass | None = None
     """Where what was said is final by itself; None: the marker decides."""
+    unbegun: bool = False
+    """It ended, and the scheduler has no sign that it ever began: somebody deleted it while it waited."""
     submitted: float | None = None
     """Seconds since the epoch. Ids are reused: of two records of one id and name the newer counts."""
 
@@ -104,6 +106,8 @@ class Refused:
     """THROTTLED (later) or CONFIG (never)."""
     message: str
     """The scheduler's words."""
+    shrink: float = 1.0
+    """Below 1: just the array was too long, and may go again in parts of this share of it; 0: one by one."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ class Scheduler(Protocol):
         ...
 
     def read_cancel(self, rc: int, out: str, err: str) -> None:
-        """Check one of those answers; jobs that are gone already are no complaint.
+        """Check one of those answers; jobs that are gone already, or cannot be ended now, are no complaint.
 
         Raises:
             SchedulerSilent: It could not be asked, or did not agree.
