@@ -115,7 +115,7 @@ _BY_HAND = {
         "scontrol{at} show job {id}",
         "sacct{at} -j {id} -X -o JobID,State,Reason,ExitCode",
     ),
-    "pbs": ("qstat -xf {id}",),
+    "pbs": ("qstat -f {id}", "qstat -xf {id}"),  # without a history the second shows nothing
     "torque": ("qstat -f {id}",),
 }
 

@@ -16,8 +16,8 @@ from dflow_hpc.executors.broker.jobs import Job, State
 _ORDINARY = re.compile(
     r"\w+"  # no reason at all
     r"|\w+ \((?:None|Priority|Resources|Dependency|BeginTime|JobArrayTaskLimit|Prolog|Cleaning"
-    r"|Not Running: (?:Insufficient amount of|Not enough|Queue|Server|Either request|Job would|Draining).*"
-    r"|Job (?:run at|held).*)\)"
+    r"|Not Running: (?!PBS Error|Queue not|Internal|Specified).*"
+    r"|Job (?:run at|was sent|held|Array Began).*)\)"
 )
 """A word with a reason that every waiting job has at times."""
 
@@ -30,8 +30,8 @@ _MEANINGS = tuple(
         (r"PartitionNodeLimit", "it asks for more nodes than its queue allows: lower `nodes`, or name another queue"),
         (r"PartitionConfig|BadConstraints|Can Never Run", "no node of its queue has what it asks for: look at memory, "
          "cpus, gpus and extra, or name another queue"),
-        (r"PartitionDown|PartitionInactive|PartitionNotAvail", "its queue is closed for now; it starts when the site "
-         "opens it"),
+        (r"PartitionDown|PartitionInactive|PartitionNotAvail|Queue not started", "its queue is closed; it starts "
+         "when the site opens it"),
         (r"ReqNodeNotAvail|NodeDown|DOWN, ?DRAINED|Nodes required", "a node that it needs is down, drained or kept "
          "free (for a maintenance, perhaps: a shorter `time` may fit before it)"),
         (r"JobHeldAdmin", "the site has put it on hold: ask the site"),
@@ -42,6 +42,7 @@ _MEANINGS = tuple(
         (r"(?:QOS|Assoc)Grp\w*(?:Minutes|RunMins|Mins|Billing)", _BUDGET),
         (r"(?:QOS|Assoc)\w*", "a limit on the jobs of your account or QOS is reached: it starts when others have "
          "ended"),
+        (r"PBS Error", "PBS could not start it and tries again; after 20 times it is put on hold: ask the site"),
         (r"Reservation", "it waits for a reservation"),
         (r"Licenses", "it waits for a licence"),
         (r"DependencyNeverSatisfied", "it waits for a job that will never end as it should"),

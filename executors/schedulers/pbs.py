@@ -9,7 +9,8 @@ Not here: batch arrays as a promise. OpenPBS refuses arrays that must not be rer
 under its id after a crash; the claim in the job's directory decides which start goes on.
 
 Traps: ``Exit_status`` stands in records of jobs that wait, and in those of arrays as a whole, where it means nothing.
-And where a server keeps no history, ``qstat -x`` and ``qselect -x`` end well and show nothing, not even live jobs.
+Where a server keeps no history, ``qstat -x`` and ``qselect -x`` end well and show nothing, not even live jobs. And of
+an array's member that has no record of its own (it waits, or was forgotten) the array's attributes are shown.
 """
 
 from __future__ import annotations
@@ -53,14 +54,19 @@ _DELETED, _FINISHED, _FAILED = "91", "92", "93"  # OpenPBS's substates of what e
 _ID = re.compile(r"(\d+)(?:\[(\d*)\])?(?:[.*]\S*)?", re.ASCII)
 _ACCEPTED = re.compile(r"(\d+(?:\[\])?)(?:\.\S+)?", re.ASCII)
 _ANSWERED = (0, 35, 153)  # 35: one of the jobs has ended; 153: one is unknown. The others are told of.
-_GONE = re.compile(r"unknown job ?id|job has finished|invalid for state", re.IGNORECASE)
+_OF_ONE_JOB = re.compile(r"qdel: .*\d(?:\[\d*\])?(?:\.\S+)?")
+"""What qdel says of one job: the server was there."""
 
 _UNHEARD = re.compile(
-    r"connect|timed? ?out|end of file|premature|unknown host|no route|communication|protocol|credential|errno=",
+    r"connect|timed? ?out|end of file|premature|unknown host|no route|communication|protocol|credential|errno="
+    r"|error \(\d+\) submitting",  # it has no words for what happened
     re.IGNORECASE,
 )
 _LATER = re.compile(
-    r"would exceed|number of (?:queued |running )?jobs|is not enabled|not accepting|shutting down", re.IGNORECASE
+    r"would exceed|number of (?:queued |running )?jobs|is not enabled|not accepting|shutting down"
+    r"|temporarily unavailable|try the request again|failed to save job|internal error|system error"
+    r"|tmp file|copy of script",  # no room where qsub copies the script to
+    re.IGNORECASE,
 )
 _ME = '"$(id -un)"'
 
@@ -74,19 +80,17 @@ class Pbs:
     keeps_history = True
     """Whether the tools have ``-x``, for jobs that have ended; the server may keep none all the same."""
     exit_classes: Mapping[int, FailureClass] = {
-        -1: FailureClass.INFRA,  # it could not be started: a home or a directory of PBS's that was not there
-        -2: FailureClass.INFRA,
-        -3: FailureClass.INFRA,
-        -4: FailureClass.INFRA,  # PBS's daemon on the node was started anew
-        -14: FailureClass.INFRA,
-        -16: FailureClass.INFRA,
-        -20: FailureClass.INFRA,
+        -19: FailureClass.CANCELLED,  # by a site's hook
+        -24: FailureClass.CONFIG,  # it used more CPUs than it had asked for
+        -25: FailureClass.CONFIG,
         -26: FailureClass.OOM,
         -27: FailureClass.OOM,
         -28: FailureClass.WALLTIME,
         -29: FailureClass.WALLTIME,
     }
-    """What a negative ``Exit_status`` means."""
+    """What a negative ``Exit_status`` means; any other is PBS's own failure to start or to keep the job."""
+    reruns_arrays = True
+    """Whether arrays must be rerunable; some sites' defaults for qsub say ``-r n``."""
 
     def job_name(self, name: str) -> str:
         """Return the name as ``-N`` takes it everywhere: a letter first, no blanks, not too long."""
@@ -100,6 +104,11 @@ class Pbs:
             ConfigError: The resources cannot be said to PBS.
         """
         wanted = counted(job.resources)
+        if "@" in (wanted.queue or ""):
+            raise ConfigError(
+                f"queue = {wanted.queue!r}: a job on another server cannot be followed from here. Give the "
+                "queue alone, in a profile whose host has that server as its default."
+            )
         options = [
             *self._resources(wanted),
             *([f"-A {_quoted(wanted.account)}"] if wanted.account else []),
@@ -113,6 +122,8 @@ class Pbs:
             *self._placement(job),
         ]
         extra = [item.removeprefix("#PBS").strip() for item in wanted.extra]
+        if self.reruns_arrays and job.members > 1:
+            extra = [item for item in extra if not item.startswith("-r")]
         options = [option for option in options if not _said(option, extra)]
         index = f"${self.array_index}" if job.members > 1 else "0"
         lines = [
@@ -143,7 +154,7 @@ class Pbs:
     def _placement(self, job: JobScript) -> list[str]:
         if job.members == 1:
             return ["-o job.out", "-r n"]
-        return [f"-J 0-{job.members - 1}{_limit(job)}", "-o job.^array_index^.out"]
+        return [f"-J 0-{job.members - 1}{_limit(job)}", "-o job.^array_index^.out", "-r y"]
 
     def output(self, index: int | None) -> str:
         """Return ``job.out``, or ``job.<index>.out``."""
@@ -164,31 +175,46 @@ class Pbs:
         text = "\n".join(line for line in err.splitlines() if line.startswith(("qsub: ", "usage: qsub")))
         if ids or not text or _UNHEARD.search(err):
             return Unclear(said)
-        return Refused(FailureClass.THROTTLED if _LATER.search(text) else FailureClass.CONFIG, said)
+        shrink = 1.0
+        if re.search(r"\barrays? jobs?\b|\bjob arrays?\b", text, re.IGNORECASE):
+            shrink = 0.5 if "exceeds" in text else 0.0  # a queue may take shorter ones than the server says
+        return Refused(FailureClass.THROTTLED if _LATER.search(text) else FailureClass.CONFIG, said, shrink)
 
     def member(self, id: str, index: int) -> str:
         """Return ``19[3]`` of ``19[]``."""
         return f"{id.partition('[')[0]}[{index}]"
 
     def queue(self, ids: Sequence[str] = ()) -> str:  # noqa: ARG002 - one server, whatever the ids are
-        """Return qstat's command line, members of arrays on lines of their own."""
-        return f"TZ=UTC0 qstat -t -u {_ME}"
+        """Return qstat's command line: members of arrays on lines of their own, hosts, and why jobs wait.
+
+        What does not know those options (rc 2) is asked for a plain table.
+        """
+        plain_table = f"qstat -t -u {_ME}"
+        if not self.keeps_history:
+            return f"TZ=UTC0 {plain_table}"
+        return f"( qstat -t -n -s -1 -w -u {_ME}; r=$?; [ $r -ne 2 ] || exec {plain_table}; exit $r )"
 
     def read_queue(self, rc: int, out: str, err: str) -> list[JobState]:
         """Read a table of qstat's, with 6 columns or with 11 and more. No jobs: no table.
+
+        Under its row a job's comment may stand, with blanks before it.
 
         Raises:
             SchedulerSilent: qstat failed.
         """
         if rc != 0:
             raise SchedulerSilent(f"the queue was asked for; qstat said (rc {rc}): {words(out, err)}")
-        states = []
+        rows: list[tuple[str, Record]] = []
         for line in out.splitlines():
             fields = line.split()
             column = 4 if len(fields) == 6 else 9
-            if len(fields) > column and _ID.fullmatch(fields[0]) and len(fields[column]) == 1:
-                states.append(self._state(fields[0], Record({"job_state": fields[column]})))
-        return _members_first(states)
+            if line.startswith(" "):
+                if rows and rows[-1][1]["job_state"] in _WAITING and fields != ["--"]:
+                    rows[-1][1]["comment"] = line.strip()
+            elif len(fields) > column and _ID.fullmatch(fields[0]) and len(fields[column]) == 1:
+                hosts = "".join(fields[11:12])
+                rows.append((fields[0], Record({"job_state": fields[column], "exec_host": hosts})))
+        return _members_first([self._state(printed, record) for printed, record in rows])
 
     def history(self, ids: Sequence[str], since: float) -> list[str]:  # noqa: ARG002 - qstat takes no times
         """Return qstat's command lines, at most 100 ids in each; an array's id asks for its members, too."""
@@ -208,7 +234,9 @@ class Pbs:
         Raises:
             SchedulerSilent: Nothing was told, for another reason than that the jobs are unknown.
         """
-        return _members_first([self._state(printed, record) for printed, record in self._records(rc, out, err).items()])
+        kept = self.keeps_history and "not configured to maintain job history" not in err
+        records = self._records(rc, out, err)
+        return _members_first([self._state(printed, record, kept) for printed, record in records.items()])
 
     def _records(self, rc: int, out: str, err: str) -> dict[str, Record]:
         found = {key: record for key, record in records(out).items() if _ID.fullmatch(key) and "job_state" in record}
@@ -249,9 +277,10 @@ class Pbs:
         """Check qdel's answer.
 
         Raises:
-            SchedulerSilent: The server was not there, or did not agree.
+            SchedulerSilent: The server was not there, or did not understand.
         """
-        complaints = [line for line in err.splitlines() if line.strip() and not _GONE.search(line)]
+        # That a job is gone, or cannot be ended now, the next rounds show.
+        complaints = [line for line in err.splitlines() if line.strip() and not _OF_ONE_JOB.fullmatch(line.rstrip())]
         if rc != 0 and (complaints or not err.strip()):
             raise SchedulerSilent(f"jobs were to be cancelled; qdel said (rc {rc}): {words(out, err)}")
 
@@ -281,7 +310,8 @@ class Pbs:
             max_array=int(size) if size.isdecimal() else None,
         )
 
-    def _state(self, printed: str, record: Record) -> JobState:
+    def _state(self, printed: str, record: Record, kept: bool = False) -> JobState:
+        """Return what a record says; where records of what ended are kept, a member without its own never began."""
         match = _ID.fullmatch(printed)
         assert match is not None  # noqa: S101 - the callers looked
         word, member = record.get("job_state", ""), match[2]
@@ -303,13 +333,14 @@ class Pbs:
             exit_code=status if status is not None and 0 <= status <= 256 else None,
             signal=_signal(status),
             failure=self._failure(record, status) if ended else None,
+            unbegun=kept and ended and bool(member) and "array_index" not in record,
             submitted=ctime_seconds(record.get("ctime", "")),
         )
 
     def _failure(self, record: Record, status: int | None) -> FailureClass | None:
         """Return the class where PBS's word is final: limits, deletion, its own failures."""
-        if status is not None and status in self.exit_classes:
-            return self.exit_classes[status]
+        if status is not None and status < 0:
+            return self.exit_classes.get(status, FailureClass.INFRA)
         used, limit = (clock_seconds(record.get(f"{key}.walltime", "")) for key in ("resources_used", "resource_list"))
         substate = record.get("substate")
         if status == _KILLED_BY_DELETION and used and limit and used >= limit:
@@ -325,8 +356,8 @@ class Torque(Pbs):
     longest_name = 15
     array_index = "PBS_ARRAYID"
     keeps_history = False
+    reruns_arrays = False
     exit_classes: Mapping[int, FailureClass] = {
-        -3: FailureClass.INFRA,
         -10: FailureClass.OOM,
         -11: FailureClass.WALLTIME,
         -12: FailureClass.WALLTIME,
@@ -370,7 +401,9 @@ def _said(option: str, extra: Sequence[str]) -> bool:
     """Return whether the user's own directives say something in place of one of ours."""
     if option in ("-r n", "-m n"):
         return any(item.startswith(option[:2]) for item in extra)
-    return option == "-l place=scatter" and any("place=" in item for item in extra)
+    # Of two directives for one resource qsub takes the first.
+    resource = re.match(r"-l (\w+=)", option)
+    return resource is not None and any(re.match(rf"-l\s*(?:.*,\s*)?{resource[1]}", item) for item in extra)
 
 
 def _quoted(text: str) -> str:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -125,6 +126,76 @@ def test_a_user_deletes_one_member_and_the_run_another(far):
     assert states == [0, 271, 271]
 
 
+def test_a_member_that_is_deleted_while_it_waits_is_cancelled(far):
+    """The server keeps no record of it; its siblings' ends are asked for as ever."""
+
+    async def delete(far, broker, running, tasks):
+        await soon(lambda: far.jobs() and len(far.ledger()) == 1)
+        far.run_command("qdel '0[1]'")
+        await soon(tasks[1].done)
+        (far.home / "gate").touch()
+
+    (far.pbs / "at-once").write_text("1")
+    ends = far.run(*(far.parcel(f"k{number}", UNTIL_GATE) for number in range(3)), meanwhile=delete)
+    assert [end.job.failure for end in ends.values()] == [None, FailureClass.CANCELLED, None]
+    assert "it had not begun" in ends["k1"].job.reason
+    assert sorted(far.ledger()) == ["k0-1", "k2-1"]
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_members_are_cancelled_one_after_the_other_while_their_array_lives(far, history):
+    """The server complains of those that have ended already; the machine is not to pause for that."""
+    if not history:
+        (far.pbs / "no-history").touch()
+
+    async def delete(far, broker, running, tasks):
+        await soon(lambda: len(far.ledger()) == 3)
+        far.run_command("qdel '0[1]'")
+        await soon(lambda: far.jobs()[0]["members"]["1"]["job_state"] == "X")
+        tasks[1].cancel()
+        await soon(tasks[1].done)
+        tasks[2].cancel()
+        await soon(tasks[2].done)
+        (far.home / "gate").touch()
+
+    ends = far.run(*(far.parcel(f"k{number}", UNTIL_GATE) for number in range(3)), meanwhile=delete)
+    assert ends["k0"].marker.record["rc"] == 0
+    assert not [text for text in far.said if "pauses" in text]
+
+
+def test_a_job_that_cannot_be_ended_now_stops_no_other(far):
+    """The daemon on its node is gone: the server says so of that job, again and again."""
+
+    async def cancel(far, broker, running, tasks):
+        await soon(lambda: len(far.ledger()) == 2)
+        (far.pbs / "mom-down").touch()
+        tasks[0].cancel()
+        rounds = broker.asked["cancel"]
+        await soon(lambda: broker.asked["cancel"] > rounds + 2)
+        (far.home / "gate").touch()
+        await soon(tasks[1].done)
+        (far.pbs / "mom-down").unlink()
+
+    slow = far.parcel("slow", SLEEP, memory="1GB")
+    ends = far.run(slow, far.parcel("k", UNTIL_GATE), meanwhile=cancel)
+    assert isinstance(ends["slow"], asyncio.CancelledError)
+    assert ends["k"].marker.record["rc"] == 0
+    assert not [text for text in far.said if "pauses" in text]
+
+
+def test_a_job_that_can_never_run_is_told_of(far):
+    far.waits = dataclasses.replace(far.waits, stuck=0.1)
+
+    async def hear(far, broker, running, tasks):
+        await soon(lambda: any("Can Never Run" in text for text in far.said))
+        tasks[0].cancel()
+
+    assert isinstance(far.one("true", cpus=999, meanwhile=hear), asyncio.CancelledError)
+    (text,) = [text for text in far.said if "Can Never Run" in text]
+    assert "Insufficient amount of resource: ncpus (R: 999 A: 16 T: 16)" in text
+    assert "no node of its queue has what it asks for" in text
+
+
 def test_a_held_job_waits_and_can_be_cancelled(far):
     (far.pbs / "hold").touch()
 
@@ -160,6 +231,38 @@ def test_an_array_is_never_longer_than_the_server_allows(far, monkeypatch):
     ends = far.run(*(far.parcel(f"k{number}", "true") for number in range(5)))
     assert [end.marker.record["rc"] for end in ends.values()] == [0] * 5
     assert sorted(len(job["members"]) for job in far.jobs()) == [0, 2, 2]
+
+
+def test_without_arrays_each_job_goes_alone(far, monkeypatch):
+    monkeypatch.setenv("FAKE_PBS_MAX_ARRAY", "0")
+    ends = far.run(*(far.parcel(f"k{number}", "true") for number in range(3)))
+    assert [end.marker.record["rc"] for end in ends.values()] == [0] * 3
+    assert [len(job["members"]) for job in far.jobs()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("arrays", "sizes"), [("3", [0, 3, 3]), ("job arrays are not allowed in this queue", [0] * 7)])
+def test_a_queue_that_takes_shorter_arrays_than_its_server_gets_shorter_ones(far, arrays, sizes):
+    (far.pbs / "arrays").write_text(arrays)
+    ends = far.run(*(far.parcel(f"k{number}", "true") for number in range(7)))
+    assert [end.marker.record["rc"] for end in ends.values()] == [0] * 7
+    assert sorted(len(job["members"]) for job in far.jobs()) == sizes
+    assert any("takes no array of 7" in text for text in far.said)
+
+
+def test_an_array_above_the_accounts_limit_goes_in_parts(far):
+    """As it is it would be refused for ever."""
+    (far.pbs / "room").write_text("3")
+    ends = far.run(*(far.parcel(f"k{number}", "true") for number in range(9)))
+    assert [end.marker.record["rc"] for end in ends.values()] == [0] * 9
+    assert max(len(job["members"]) for job in far.jobs()) <= 3
+    assert any("takes no more for now: qsub: would exceed queue workq's per-user limit" in text for text in far.said)
+
+
+def test_arrays_go_where_qsubs_default_is_no_second_run(far):
+    (far.pbs / "defaults").write_text("-r n")
+    ends = far.run(*(far.parcel(f"k{number}", "true", extra=("-r n",)) for number in range(2)))
+    assert [end.marker.record["rc"] for end in ends.values()] == [0, 0]
+    assert [len(job["members"]) for job in far.jobs()] == [2]
 
 
 def test_a_full_queue_is_no_failure(far):

@@ -5,7 +5,16 @@ import pytest
 from dflow_hpc.executors.broker.jobs import Job, State
 from dflow_hpc.executors.broker.reasons import Stuck, meaning, passes
 
-ORDINARY = ["PENDING", "PENDING (Priority)", "PENDING (Resources)", "Q", "Q (Not Running: Not enough free nodes)"]
+ORDINARY = [
+    "PENDING",
+    "PENDING (Priority)",
+    "PENDING (Resources)",
+    "Q",
+    "Q (Not Running: Not enough free nodes available)",
+    "Q (Not Running: User has reached queue workq running job limit.)",
+    "Q (Not Running: No available resources on nodes)",
+    "Q (Job Array Began at Tue Nov 24 at 22:57)",
+]
 
 
 @pytest.mark.parametrize("word", ORDINARY)
@@ -20,6 +29,9 @@ def test_what_just_waits_its_turn_is_not_worth_a_word(word):
         ("PENDING (PartitionTimeLimit)", "lower `time`"),
         ("PENDING (PartitionConfig)", "no node of its queue"),
         ("Q (Can Never Run: Insufficient amount of queue resource: ncpus)", "no node of its queue"),
+        ("Q (Not Running: Queue not started.)", "its queue is closed"),
+        ("Q (Not Running: PBS Error: Execution server rejected request)", "ask the site"),
+        ("H (Job held, too many failed attempts to run)", "release it"),
         ("PENDING (ReqNodeNotAvail, UnavailableNodes:n1)", "down, drained"),
         ("PENDING (JobHeldUser)", "release it"),
         ("PENDING (JobHeldAdmin)", "ask the site"),

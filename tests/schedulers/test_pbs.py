@@ -63,6 +63,7 @@ def test_script_of_an_array_with_all_resources():
         "#PBS -m n\n"
         "#PBS -o job.^array_index^.out\n"
         "#PBS -q gpuq\n"
+        "#PBS -r y\n"
         "#PBS -v DFH_TOKEN=2bc-1\n"
         "#PBS -l place=scatter:excl\n"
         "#PBS -P proj\n"
@@ -102,6 +103,26 @@ def test_what_the_user_says_counts_and_qos_is_no_option():
     ]
     with pytest.raises(ConfigError, match="PBS has no such option"):
         PBS.script(dataclasses.replace(JOB, resources=Resources(qos="high")))
+    for scheduler in (PBS, TORQUE):
+        with pytest.raises(ConfigError, match="another server cannot be followed"):
+            scheduler.script(dataclasses.replace(JOB, resources=Resources(queue="workq@elsewhere")))
+
+
+def test_of_two_directives_for_a_resource_only_the_users_is_left():
+    """qsub takes the first of them, and ours came first."""
+    extra = ("-l mem=1gb,select=3:ncpus=7", "#PBS -l walltime=1:0:0", "-lplace=free")
+    text = PBS.script(dataclasses.replace(JOB, resources=Resources(nodes=2, time="5m", memory="1GB", extra=extra)))
+    asked = [line for line in text.splitlines() if line.startswith("#PBS -l")]
+    assert asked == ["#PBS -l mem=1gb,select=3:ncpus=7", "#PBS -l walltime=1:0:0", "#PBS -lplace=free"]
+
+
+def test_an_array_is_rerunable_whatever_the_profile_says():
+    """OpenPBS refuses others, and where qsub's defaults are -r n, one that does not say it is refused, too."""
+    job = dataclasses.replace(JOB, resources=Resources(extra=("-r n", "#PBS -r  n", "-m ae")), members=2)
+    lines = PBS.script(job).splitlines()
+    assert [line for line in lines if line.startswith(("#PBS -r", "#PBS -m"))] == ["#PBS -r y", "#PBS -m ae"]
+    lines = TORQUE.script(job).splitlines()
+    assert [line for line in lines if line.startswith("#PBS -r")] == ["#PBS -r n", "#PBS -r  n"]
 
 
 @given(st.text(), st.text())
@@ -126,7 +147,8 @@ def test_every_recorded_submission():
         if call.rc == 0:
             assert answer == Accepted(call.out.strip().removesuffix(".pbs-login"))
         else:
-            assert answer == Refused(FailureClass.CONFIG, call.err.strip()), call
+            shrink = 0.5 if "Array" in call.err else 1.0
+            assert answer == Refused(FailureClass.CONFIG, call.err.strip(), shrink), call
 
 
 @pytest.mark.parametrize(
@@ -141,6 +163,18 @@ def test_every_recorded_submission():
         (188, "qsub: would exceed queue generic's per-user limit of jobs in 'Q' state\n", FailureClass.THROTTLED),
         (182, "qsub: Maximum number of jobs already in queue\n", FailureClass.THROTTLED),
         (170, "qsub: Queue is not enabled\n", FailureClass.THROTTLED),
+        (39, "qsub: would exceed limit on resource ncpus in queue workq\n", FailureClass.THROTTLED),
+        (38, "qsub: Maximum number of jobs for user me already in complex\n", FailureClass.THROTTLED),
+        (180, "qsub: Request not allowed: Server shutting down\n", FailureClass.THROTTLED),
+        (13, "qsub: Server connection table full\n", Unclear),
+        (57, "qsub: Failed to save job/resv, refer server logs for details\n", FailureClass.THROTTLED),
+        (
+            1,
+            "mkstemp: No space left on device\nqsub: could not create/open tmp file /tmp/pbsscrptA for script\n",
+            FailureClass.THROTTLED,
+        ),
+        (6, "qsub: Access to queue is denied\n", FailureClass.CONFIG),
+        (32, "qsub: this site's hook says no\n", FailureClass.CONFIG),
         (2, "usage: qsub [-a date_time] ...\n", FailureClass.CONFIG),
         (1, "qsub: Bad UID for job execution\n", FailureClass.CONFIG),
     ],
@@ -152,6 +186,21 @@ def test_what_an_answer_to_a_submission_means(rc, err, expected):
         assert answer.failure is expected
     else:
         assert isinstance(answer, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "failure", "shrink"),
+    [
+        ("Array job exceeds server or queue size limit", FailureClass.CONFIG, 0.5),
+        ("cannot submit non-rerunable Array Job", FailureClass.CONFIG, 0.0),
+        ("job arrays are not allowed in this queue", FailureClass.CONFIG, 0.0),
+        ("would exceed queue array's per-user limit", FailureClass.THROTTLED, 1.0),
+        ("Unknown queue", FailureClass.CONFIG, 1.0),
+    ],
+)
+def test_what_is_refused_for_being_an_array(text, failure, shrink):
+    answer = PBS.submitted(3, "", f"qsub: {text}\n")
+    assert answer == Refused(failure, f"qsub: {text}", shrink)
 
 
 # --- the queue ------------------------------------------------------------------------------------------------------
@@ -183,6 +232,22 @@ def test_recorded_members():
     assert states["16"].job == "16"
     wide = samples.call(SESSION, "qstat -u hpc -t -n -1 -w")
     assert {state.id for state in PBS.read_queue(0, wide.out, "")} == {key for key in states if not key.endswith("[]")}
+
+
+def test_comments_of_jobs_that_wait_and_hosts():
+    """Comments are not in the samples; the sources print them behind three blanks."""
+    call = samples.call(SESSION, "qstat -u hpc -t -n -1 -w")
+    out = call.out.replace("Q   --   -- \n", "Q   --   -- \n   Can Never Run: 16 of these are too few\n", 1)
+    out = out.replace("H   --   -- \n", "H   --   -- \n    -- \n")
+    out = out.replace("pbs-login/7\n", "pbs-login/7\n   Job run at Tue Nov 24 at 22:57 on (pbs-login:ncpus=1)\n")
+    assert out.count("\n") == call.out.count("\n") + 3
+    states = {state.id: state for state in PBS.read_queue(0, out, "")}
+    assert len(states) == 12
+    told = {key: (state.word, state.reason, state.node) for key, state in states.items()}
+    assert told["5"] == ("Q", "Can Never Run: 16 of these are too few", "")
+    assert told["16"] == ("R", "", "pbs-login")
+    assert told["18"] == ("H", "", "")
+    assert told["19[2]"] == ("R", "", "pbs-login")
 
 
 def test_cut_ids_unknown_words_and_silence():
@@ -221,6 +286,17 @@ def test_recorded_ends():
     assert ended(9) == ended(17) == ("F", None, None, FailureClass.CANCELLED)
     assert ended(10) == ("F", None, None, None)  # its dependency failed: no word of that here
     assert ended(13) == ("Q", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "failure"),
+    [(-4, FailureClass.INFRA), (-17, FailureClass.INFRA), (-22, FailureClass.INFRA), (-19, FailureClass.CANCELLED),
+     (-24, FailureClass.CONFIG), (-27, FailureClass.OOM)],
+)  # fmt: skip
+def test_every_negative_status_is_pbss_own_word(status, failure):
+    text = samples.call(STATES, "qstat -x -f 1.pbs-login").out.replace("Exit_status = 0", f"Exit_status = {status}")
+    (state,) = PBS.read_history(0, text, "")
+    assert (state.phase, state.exit_code, state.failure) == (Phase.ENDED, None, failure)
 
 
 def test_recorded_details():
@@ -329,6 +405,21 @@ def test_every_recorded_deletion():
                     PBS.read_cancel(call.rc, call.out, call.err)
 
 
+@pytest.mark.parametrize(
+    ("rc", "text"),
+    [
+        (55, "Request invalid for finished array subjob 19[1].pbs-login"),
+        (222, "Server could not connect to MOM 16.pbs-login"),
+        (159, "Unauthorized Request  16"),
+    ],
+)
+def test_what_the_server_says_of_one_job_is_no_silence(rc, text):
+    """Else the machine would pause, and be asked the same again, for as long as the array lives or its node is down."""
+    PBS.read_cancel(rc, "", f"qdel: {text}\nqdel: Job has finished 19[0]\n")
+    with pytest.raises(SchedulerSilent, match="Connection refused"):
+        PBS.read_cancel(rc, "", f"Connection refused\nqdel: {text}\n")
+
+
 PIECES = st.sampled_from(
     ["\n", "    Exit_status = ", "-29", "1" * 30, "Job Id: 1.s\n", "9[1].s", "    job_state = X\n",
      "    ctime = Tue Nov 31 99:00:00 2026\n", "[" * 2000, " u q n 1 1 1 m t Q e"]
@@ -351,6 +442,14 @@ def test_garbage_never_raises_but_silence(rc, out, err):
 @pytest.fixture
 def cluster(tmp_path):
     return fakes.pbs(tmp_path)
+
+
+def test_an_old_qstat_is_asked_for_its_plain_table(cluster):
+    number = submit(cluster, members=2, body="exec sleep 60")
+    Path(cluster.env["FAKE_PBS"], "old").touch()
+    assert {state.id for state in PBS.read_queue(*cluster.run(PBS.queue()))} == {"0[0]", "0[1]"}
+    PBS.read_cancel(*cluster.run(PBS.cancel([number])[0]))
+    until_gone(cluster)
 
 
 def submit(cluster, **changes):
@@ -418,6 +517,31 @@ def test_a_server_that_is_down_or_forgets(cluster):
     with pytest.raises(SchedulerSilent):
         PBS.read_cancel(*cluster.run(PBS.cancel([number])[0]))
     assert isinstance(PBS.submitted(*cluster.run(PBS.submit("job.sh"), cwd=cluster.home / "work dir")), Unclear)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_member_that_is_deleted_while_it_waits_has_no_record(cluster, kept):
+    """What is shown of it is the array's; without a history that says nothing, for all that ended are shown so."""
+    number = submit(cluster, members=3, at_once=1, body="exec sleep 60")
+    for _ in range(400):
+        if cluster.run("qstat -t")[1].count(" R "):
+            break
+    if not kept:
+        Path(cluster.env["FAKE_PBS"], "no-history").touch()
+    for member in ("0[2]", "0[0]"):
+        PBS.read_cancel(*cluster.run(PBS.cancel([member])[0]))
+    for _ in range(400):
+        states = history(cluster, number)
+        if [states[key].word for key in ("0[0]", "0[1]", "0[2]")] == ["X", "R", "X"]:
+            break
+    else:
+        raise AssertionError(states)
+    assert [states[f"0[{index}]"].unbegun for index in range(3)] == [False, False, kept]
+    assert states["0[0]"].failure is (FailureClass.CANCELLED if kept else None)
+    assert states["0[2]"].failure is None
+    for _ in range(2):  # again: no complaint, though the server says of the others that they have ended
+        PBS.read_cancel(*cluster.run(PBS.cancel(["0[0]", "0[1]", "0[2]"])[0]))
+    until_gone(cluster)
 
 
 def test_a_live_job_is_found_where_no_history_is_kept(cluster):
