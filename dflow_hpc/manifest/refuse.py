@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dflow_hpc.manifest.merging import whole_spec
 from dflow_hpc.manifest.schema import Malformed, normalise, normalise_templates
 from dflow_hpc.manifest.view import Json, kind_of
 
@@ -34,7 +35,7 @@ def refused(workflow: Json, resources: Iterable[Json] = ()) -> list[str]:
     }
     looked_at: set[tuple[bool, str]] = set()
     reasons: list[str] = []
-    pending = list((workflow.get("spec") or {}).get("templates") or ())
+    pending = list((whole_spec(workflow, resources) or {}).get("templates") or ())
     while pending:
         template = pending.pop(0)
         reasons.extend(_reasons(template))

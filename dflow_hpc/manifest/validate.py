@@ -1,7 +1,7 @@
 """Validating a manifest by Argo's rules and with Argo's words, before anything of it runs.
 
 Here: the workflow, its templates one by one, their inputs and outputs. Steps and tasks are in ``validate_flow.py``,
-what a tag may name in ``validate_names.py``.
+what a tag may name in ``validate_names.py``, what says nothing of other templates in ``validate_parts.py``.
 
 Not here: what the local engine cannot run although Argo can (``refuse.py``). Trap: Argo validates every template, used
 or not, and stops at the first problem; so do we.
@@ -14,9 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dflow_hpc.manifest.merging import not_found, whole_spec
 from dflow_hpc.manifest.schema import Malformed, normalise, normalise_templates
 from dflow_hpc.manifest.validate_flow import check_dag, check_steps
 from dflow_hpc.manifest.validate_names import (
+    ANY_WORKFLOW_PARAMETER,
     Problem,
     Scope,
     check_arguments,
@@ -26,30 +28,36 @@ from dflow_hpc.manifest.validate_names import (
     is_tag,
     workflow_scope,
 )
+from dflow_hpc.manifest.validate_parts import check_location, check_metrics, check_pod_gc, check_resource
 from dflow_hpc.manifest.view import LEAF_KINDS, TEMPLATE_KINDS, Json, kind_of, text_of
 
 _KINDS_TEXT = "container, containerSet, steps, script, resource, dag, suspend, template, template ref"
 _SOURCES = ("path", "jqFilter", "jsonPath", "parameter", "expression")
 _POLICIES = (None, "", "Always", "OnError", "OnFailure", "OnTransientError")
-_ACTIONS = ("get", "create", "apply", "delete", "replace", "patch")
 _DEPTH = 150
 """How deeply references are followed; deeper templates are looked at by themselves, which gives a shorter prefix."""
 
 
-def problem_of(workflow: Json, resources: Sequence[Json] = ()) -> str:
+def problem_of(workflow: Json, resources: Sequence[Json] = (), *, lint: bool = False) -> str:
     """Return what Argo would say about a manifest that it does not accept, or an empty text.
 
     Args:
-        workflow: The Workflow.
+        workflow: The Workflow; or a WorkflowTemplate or ClusterWorkflowTemplate, which is looked at by itself.
         resources: WorkflowTemplates and ClusterWorkflowTemplates that it may refer to.
+        lint: It is looked at before it is submitted: parameters may get their values then.
     """
     try:
         whole = normalise(workflow)
         known = [normalise_templates(resource) for resource in resources]
     except Malformed as error:
         return f"cannot unmarshall spec: {error}"
+    if whole["spec"].get("workflowTemplateRef") and whole["spec"].get("templates"):
+        return "invalid spec: Templates is invalid field in spec if workflow referred WorkflowTemplate reference"
+    spec = whole_spec(whole, known)
+    if spec is None:
+        return not_found(whole)
     try:
-        _Validation(whole, known).run()
+        _Validation({**whole, "spec": spec}, known, lint).run()
     except Problem as problem:
         return f"invalid spec: {problem}"
     return ""
@@ -58,8 +66,11 @@ def problem_of(workflow: Json, resources: Sequence[Json] = ()) -> str:
 class _Validation:
     """One look at a manifest; it implements what ``validate_flow`` asks for."""
 
-    def __init__(self, workflow: Json, resources: Sequence[Json]) -> None:
-        self.workflow, self.spec = workflow, workflow.get("spec") or {}
+    def __init__(self, workflow: Json, resources: Sequence[Json], lint: bool) -> None:
+        self.workflow, self.spec = workflow, workflow["spec"]
+        self._alone = workflow.get("kind") in ("WorkflowTemplate", "ClusterWorkflowTemplate")
+        """It is a library: what a Workflow gives it is not known."""
+        self._open_values = lint or self._alone
         self._local = {t.get("name"): t for t in self.spec.get("templates") or ()}
         self._foreign: dict[tuple[bool, str], Mapping[str, Json]] = {}
         for document in resources:
@@ -75,19 +86,25 @@ class _Validation:
         """Raise the first problem."""
         name = self.workflow["metadata"].get("name") or ""
         if len(name) > 63:
-            raise Problem(f'workflow name "{name}" must not be more than 63 characters long (currently {len(name)})')
+            what = "workflow template" if self._alone else "workflow"
+            raise Problem(f'{what} name "{name}" must not be more than 63 characters long (currently {len(name)})')
         _check_integers(self.spec, "spec", ("activeDeadlineSeconds", "parallelism", "priority"))
         check_names(self.spec.get("templates") or (), "spec.templates", kind="field")
         arguments = self.spec.get("arguments") or {}
-        check_arguments("spec.arguments.", arguments)
+        check_arguments("spec.arguments.", arguments, open_values=self._open_values)
         self.globals = workflow_scope(self.workflow, self.spec)
-        if not self.spec.get("entrypoint"):
+        if self._alone:
+            self.globals[ANY_WORKFLOW_PARAMETER] = True
+        elif not self.spec.get("entrypoint"):
             raise Problem("spec.entrypoint is required")
-        self.check_holder({"template": self.spec["entrypoint"]}, self._local, arguments)
+        if self.spec.get("entrypoint"):
+            given = None if self._alone else arguments
+            self.check_holder({"template": self.spec["entrypoint"]}, self._local, given)
         if self.spec.get("onExit"):
             self.globals["workflow.failures"] = True
             self.check_holder({"template": self.spec["onExit"]}, self._local, arguments)
         check_hooks(self.spec.get("hooks") or {}, "hooks")
+        check_pod_gc(self.spec.get("podGC") or {})
         for template in self.spec.get("templates") or ():
             try:
                 self.check_holder({"template": template["name"]}, self._local, None)
@@ -156,6 +173,8 @@ class _Validation:
             self._check_leaf(template, scope)
         check_tags(template.get("outputs") or {}, scope, self.globals, f"templates.{name}.outputs ")
         _check_outputs(template, kind)
+        check_location(template.get("archiveLocation") or {}, f"templates.{name}.archiveLocation")
+        check_metrics(template)
         self._depth -= 1
 
     def _check_leaf(self, template: Json, scope: Scope) -> None:
@@ -171,9 +190,7 @@ class _Validation:
         if template.get("containerSet") is not None:
             _check_container_set(template)
         if template.get("resource") is not None:
-            action = template["resource"].get("action") or ""
-            if action not in _ACTIONS and "{{" not in action:
-                raise Problem(f"templates.{name}.resource.action must be one of: {', '.join(_ACTIONS)}")
+            check_resource(template)
         limit = template.get("activeDeadlineSeconds")
         if limit is not None and "{{" not in text_of(limit) and not text_of(limit).isdecimal():
             raise Problem(f"templates.{name}.activeDeadlineSeconds must be a positive integer > 0 or an argo variable")
@@ -193,9 +210,8 @@ def _check_kind(template: Json) -> None:
     if len(kinds) != 1:
         fault = "multiple template types specified" if kinds else "template type unspecified"
         raise Problem(f"templates.{template.get('name') or ''} {fault}. choose one of: {_KINDS_TEXT}")
-    for i, container in enumerate(template.get("initContainers") or ()):
-        if not container.get("name"):
-            raise Problem(f"initContainers[{i}] must have container name")
+    if not all(container.get("name") for container in template.get("initContainers") or ()):
+        raise Problem("initContainers must all have container name")
 
 
 def _input_scope(template: Json) -> Scope:
@@ -217,8 +233,7 @@ def _input_scope(template: Json) -> Scope:
             raise Problem(f"templates.{name}.{reference}.path only valid in container/script templates")
         if artifact.get("from"):
             raise Problem(f"templates.{name}.{reference}.from not valid in inputs")
-        if artifact.get("git") is not None and not artifact["git"].get("repo"):
-            raise Problem(f"templates.{name}.{reference}.git.repo is required")
+        check_location(artifact, f"templates.{name}.{reference}")
     return scope
 
 

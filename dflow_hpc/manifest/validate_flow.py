@@ -92,7 +92,11 @@ class _Graph:
     """The tasks of a DAG and what they wait for."""
 
     def __init__(self, tasks: list[Json]) -> None:
-        self.tasks = {task.get("name") or "": task for task in tasks}
+        self.tasks: dict[str, Json] = {}
+        for task in tasks:
+            if (name := task.get("name") or "") in self.tasks:
+                raise Problem(f"sorting failed: duplicated nodeName {name}")
+            self.tasks[name] = task
         self.depends = {name: self._depends(task) for name, task in self.tasks.items()}
 
     def _depends(self, task: Json) -> Depends:
@@ -115,24 +119,38 @@ class _Graph:
                     pending.append(need)
         return found
 
-    def check_no_cycle(self, name: str) -> None:
-        """Raise a problem when tasks wait for each other."""
-        done: set[str] = set()
-        for start in self.tasks:
-            path: list[str] = []
-            pending = [(start, False)]
-            while pending:
-                task, leaving = pending.pop()
-                if leaving:
-                    path.pop()
-                    done.add(task)
-                elif task in path:
-                    cycle = "->".join(path[path.index(task) :])
-                    raise Problem(f"templates.{name}.tasks dependency cycle detected: {cycle}->{task}")
-                elif task not in done:
-                    path.append(task)
-                    pending.append((task, True))
-                    pending.extend((need, False) for need in self.depends[task].tasks)
+    def sorted(self) -> list[Json]:
+        """Return the tasks, each after those that it waits for: in this order Argo looks at them.
+
+        Raises:
+            Problem: A task waits for one that is not there, or for itself.
+        """
+        for name, depends in self.depends.items():
+            for need in depends.tasks:
+                if need not in self.tasks:
+                    raise Problem(f"sorting failed: invalid dependency {need} (of task {name})")
+        followers: dict[str, list[str]] = {name: [] for name in self.tasks}
+        missing = {name: len(depends.tasks) for name, depends in self.depends.items()}
+        for name, depends in self.depends.items():
+            for need in depends.tasks:
+                followers[need].append(name)
+        order = [name for name, count in missing.items() if not count]
+        for name in order:
+            for follower in followers[name]:
+                missing[follower] -= 1
+                if not missing[follower]:
+                    order.append(follower)
+        if left := [name for name, count in missing.items() if count]:
+            raise Problem(f"sorting failed: graph with cycle: {self._cycle(left[0], missing)}")
+        return [self.tasks[name] for name in order]
+
+    def _cycle(self, name: str, missing: Mapping[str, int]) -> str:
+        """Return a cycle that a task waits for; ``missing`` counts for what each task still waits."""
+        path: list[str] = []
+        while name not in path:
+            path.append(name)
+            name = next(need for need in self.depends[name].tasks if missing[need])
+        return "->".join([*path[path.index(name) :], name])
 
 
 def check_dag(checker: Checker, template: Json, templates: Mapping[str, Json], scope: Scope) -> None:
@@ -142,8 +160,9 @@ def check_dag(checker: Checker, template: Json, templates: Mapping[str, Json], s
     tasks = template["dag"].get("tasks") or []
     if not tasks:
         raise Problem(f"templates.{name} must have at least one task")
+    graph = _in(f"templates.{name} ", lambda: _Graph(tasks))
+    tasks = _in(f"templates.{name} ", graph.sorted)
     check_names(tasks, f"templates.{name}.tasks", kind="field")
-    graph = _Graph(tasks)
     uses_depends = any(task.get("depends") for task in tasks)
     found: dict[str, Json | None] = {}
     for task in tasks:
@@ -153,7 +172,6 @@ def check_dag(checker: Checker, template: Json, templates: Mapping[str, Json], s
         prefix, loops = f"tasks.{task['name']}", bool(task.get("withItems") or task.get("withParam"))
         scope.update(output_scope(found[task["name"]], prefix, loops, False, checker.globals))
         _check_dependencies(graph, task, where)
-    graph.check_no_cycle(name)
     target = template["dag"].get("target") or ""
     check_tags(target, scope, checker.globals, f"templates.{name}.targets ")
     for wanted in target.split(" ") if target else ():
@@ -183,8 +201,6 @@ def _check_dependencies(graph: _Graph, task: Json, where: str) -> None:
         raise Problem(f"{where} task result '{result}' for task '{wanted}' is invalid")
     depends = graph.depends[task["name"]]
     for need in depends.tasks:
-        if need not in graph.tasks:
-            raise Problem(f"{where} dependency '{need}' not defined")
         other = graph.tasks[need]
         if need in depends.of_items and not any(other.get(k) for k in ("withItems", "withParam", "withSequence")):
             raise Problem(

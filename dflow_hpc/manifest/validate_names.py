@@ -15,6 +15,7 @@ ANY_ITEM = "item.*"
 """In a scope: every name that begins with ``item`` is fine, because the list is known at run time only."""
 ANY_PARAMETER = "workflow.outputs.parameters.*"
 ANY_ARTIFACT = "workflow.outputs.artifacts.*"
+ANY_WORKFLOW_PARAMETER = "workflow.parameters*"
 
 _FIELD = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 _VALUE = re.compile(r"[-a-zA-Z0-9_]+")
@@ -25,7 +26,7 @@ _ALWAYS = (
 )  # fmt: skip
 _TAG = re.compile(r"\{\{(?!=)(.*?)\}\}", re.DOTALL)
 _FIELD_TEXT = (
-    "a workflow field name must consist of alpha-numeric characters or '-', and must start with an alpha-numeric "
+    "name must consist of alpha-numeric characters or '-', and must start with an alpha-numeric "
     "character (e.g. My-name1-2, 123-NAME)"
 )
 _VALUE_TEXT = "Parameter/Artifact name must consist of alpha-numeric characters, '_' or '-' e.g. my_param_1, MY-PARAM-1"
@@ -77,12 +78,18 @@ def check_hooks(hooks: Mapping[str, Json], where: str) -> None:
             raise Problem(f"{where}.{name} Expression required")
 
 
-def check_arguments(where: str, arguments: Json) -> None:
-    """Check that arguments have values."""
+def check_arguments(where: str, arguments: Json, *, open_values: bool = False) -> None:
+    """Check that arguments have values.
+
+    Args:
+        where: What stands before their names in the message.
+        arguments: They.
+        open_values: Parameters may get their values later.
+    """
     for side in ("parameters", "artifacts"):
         check_names(arguments.get(side) or (), f"{where}{side}", kind="value")
     for parameter in arguments.get("parameters") or ():
-        _check_parameter(where + parameter["name"], parameter)
+        _check_parameter(where + parameter["name"], parameter, open_values)
     for artifact in arguments.get("artifacts") or ():
         name = where + artifact["name"]
         located = any(artifact.get(location) is not None for location in _LOCATIONS)
@@ -92,9 +99,9 @@ def check_arguments(where: str, arguments: Json) -> None:
             raise Problem(f"{name} shouldn't have both `from` and `fromExpression` in Artifact")
 
 
-def _check_parameter(name: str, parameter: Json) -> None:
+def _check_parameter(name: str, parameter: Json, open_value: bool) -> None:
     source = parameter.get("valueFrom")
-    if source is None and parameter.get("value") is None:
+    if source is None and parameter.get("value") is None and not open_value:
         raise Problem(f"{name}.value or {name}.valueFrom is required")
     if source is not None:
         allowed = any(source.get(key) is not None for key in ("configMapKeyRef", "event", "supplied"))
@@ -104,6 +111,8 @@ def _check_parameter(name: str, parameter: Json) -> None:
         if not parameter["enum"]:
             raise Problem(f"{name}.enum should contain at least one value")
         if parameter.get("value") is None:
+            if open_value:
+                return
             raise Problem(f"{name}.value is required")
         if parameter["value"] not in parameter["enum"]:
             raise Problem(f"{name}.value should be present in {name}.enum list")
@@ -128,6 +137,8 @@ def check_tags(
         if not name.startswith(_ROOTS) or name in scope or name in more or name.startswith(_ALWAYS):
             continue
         if name.startswith("item") and ANY_ITEM in scope and (name == "item" or name.startswith("item.")):
+            continue
+        if name.startswith(ANY_WORKFLOW_PARAMETER[:-1]) and ANY_WORKFLOW_PARAMETER in more:
             continue
         if name.startswith(ANY_PARAMETER[:-1]) and (ANY_PARAMETER in scope or ANY_PARAMETER in more):
             continue

@@ -157,6 +157,8 @@ def test_a_workflow_that_is_all_a_reference(run):
     done = run(spec={**mine, "templates": None, "entrypoint": None}, resources=[lib])
     assert done.phase == "Succeeded", done.message
     assert done.host.requests[0].template["script"]["source"] == "high low"
+    done = run(spec={**mine, "templates": None, "entrypoint": None})
+    assert (done.phase, done.message) == ("Error", 'workflowtemplates.argoproj.io "lib" not found')
 
 
 def test_parameters_of_a_config_map(run):

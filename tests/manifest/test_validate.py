@@ -129,27 +129,119 @@ def test_a_good_manifest():
         ("spec.arguments.parameters.0.enum", ["2"],
          "spec.arguments.x.value should be present in spec.arguments.x.enum list"),
         (f"{STEP}.name", "b", "templates.main.steps[1].name 'b' is not unique"),
-        (f"{STEP}.name", "b.c", "templates.main.steps[0].name 'b.c' is invalid: a workflow field name must consist of "
-         "alpha-numeric characters or '-', and must start with an alpha-numeric character (e.g. My-name1-2, 123-NAME)"),
+        (f"{STEP}.name", "b.c", "templates.main.steps[0].name 'b.c' is invalid: name must consist of alpha-"
+         "numeric characters or '-', and must start with an alpha-numeric character (e.g. My-name1-2, 123-NAME)"),
         (f"{STEP}.arguments", {}, "templates.main.steps[0].a templates.l inputs.parameters.p was not supplied"),
         (f"{STEP}.when", "{{steps.b.status}} == 1", "templates.main.steps failed to resolve {{steps.b.status}}"),
         (f"{STEP}.when", "{{item}} == 1", "templates.main.steps failed to resolve {{item}}"),
         (f"{STEP}.hooks", {"x": {"template": "l"}}, "templates.main.steps[0].a.x Expression required"),
         ("spec.templates.0.steps.1.0.withParam", "[]",
          "templates.main.steps[1].b only one of withItems, withParam, withSequence can be specified"),
-        (f"{TASK}.depends", "v", "templates.d templates.d.tasks.u dependency 'v' not defined"),
+        (f"{TASK}.depends", "v", "templates.d templates.d sorting failed: invalid dependency v (of task u)"),
         (f"{TASK}.depends", "t.Done", "templates.d templates.d.tasks.u task result 'Done' for task 't' is invalid"),
-        (f"{TASK}.depends", "u", "templates.d templates.d.tasks dependency cycle detected: u->u"),
+        (f"{TASK}.depends", "u", "templates.d templates.d sorting failed: graph with cycle: u->u"),
+        (f"{TASK}.name", "t", "templates.d templates.d sorting failed: duplicated nodeName t"),
         (f"{TASK}.depends", "t.AnySucceeded", "templates.d templates.d.tasks.u dependency 't' uses an items-based "
          "condition such as .AnySucceeded or .AllFailed but does not contain any items"),
         (f"{TASK}.dependencies", ["t"],
          "templates.d templates.d cannot use both 'depends' and 'dependencies' in the same DAG template"),
         ("spec.templates.1.dag.target", "v", "templates.d templates.d.targets: target 'v' is not defined"),
         ("spec.templates.1.dag.tasks", [], "templates.d templates.d must have at least one task"),
+        ("spec.templates.2.initContainers", [{"name": "i"}, {"image": "i"}],
+         "templates.main.steps[0].a initContainers must all have container name"),
+        ("spec.templates.2.archiveLocation", {"git": {}},
+         "templates.main.steps[0].a templates.l.archiveLocation.git.repo is required"),
+        ("spec.podGC", {"strategy": "OnTuesdays"}, "podGC.strategy unknown strategy 'OnTuesdays'"),
+        ("spec.podGC", {"labelSelector": {"matchExpressions": [{"key": "k", "operator": "Near"}]}},
+         'podGC.labelSelector invalid: "Near" is not a valid label selector operator'),
+        ("spec.workflowTemplateRef", {"name": "lib"},
+         "Templates is invalid field in spec if workflow referred WorkflowTemplate reference"),
     ],
 )  # fmt: skip
 def test_what_argo_does_not_accept(path, value, problem):
     assert problem_of(changed(path, value)) == f"invalid spec: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("metric", "problem"),
+    [
+        ({"name": "a.b"}, "templates.l metric name 'a.b' is invalid. Metric names must contain alphanumeric characters "
+         "or '_'"),
+        ({"labels": [{"key": "c-d", "value": "1"}]},
+         "metric label 'c-d' is invalid: keys may only contain alphanumeric characters or '_'"),
+        ({"help": ""}, "templates.l metric 'm' must contain a help string under 'help: ' field"),
+        ({"histogram": {"buckets": [1]}}, "templates.l metric 'm' error: missing histogram.value"),
+        ({"gauge": {"realtime": True, "value": "{{resourcesDuration.cpu}}"}},
+         "templates.l metric 'm' error: 'resourcesDuration.*' metrics cannot be used in real-time"),
+    ],
+)  # fmt: skip
+def test_metrics_that_argo_does_not_accept(metric, problem):
+    good = {"name": "m", "help": "h", "counter": {"value": "1"}, "labels": [{"key": "k", "value": "1"}]}
+    assert problem_of(changed("spec.templates.2.metrics", {"prometheus": [good]})) == ""
+    made = changed("spec.templates.2.metrics", {"prometheus": [{**good, **metric}]})
+    assert problem_of(made) == f"invalid spec: templates.main.steps[0].a {problem}"
+
+
+@pytest.mark.parametrize(
+    ("resource", "problem"),
+    [
+        ({"action": "stir"}, "templates.k.resource.action must be one of: get, create, apply, delete, replace, patch"),
+        ({"manifest": ""}, "either templates.k.resource.manifest or templates.k.resource.manifestFrom must be "
+         "specified"),
+        ({"manifest": "a: b: c"}, "templates.k.resource.manifest must be a valid yaml"),
+        ({"manifestFrom": {"artifact": {"name": "f"}}}, "shouldn't have both `manifest` and `manifestFrom` specified "
+         "in `Manifest` for resource template"),
+        ({"manifest": "", "manifestFrom": {"artifact": {"name": "f"}}},
+         "artifact f in `manifestFrom` refer to a non-exist artifact"),
+    ],
+)  # fmt: skip
+def test_resources_that_argo_does_not_accept(resource, problem):
+    good = {"action": "create", "manifest": "kind: {{workflow.name}}\ndata: {{=1 + 1}}\n"}
+    made = copy.deepcopy(GOOD)
+    made["spec"]["templates"].append({"name": "k", "resource": good})
+    assert problem_of(made) == ""
+    made["spec"]["templates"][-1]["resource"] = {**good, **resource}
+    assert problem_of(made) == f"invalid spec: templates.k {problem}"
+
+
+def test_what_a_task_exports_is_known_to_those_after_it_in_whatever_order_they_are_written():
+    made = changed("spec.templates.2.outputs.parameters.0.globalName", "g")
+    here = "{{workflow.outputs.parameters.g}}"
+    made["spec"]["templates"].append({"name": "r", "container": {"image": "i", "args": [here]}})
+    made["spec"]["templates"][1]["dag"]["tasks"].insert(0, {"name": "v", "template": "r", "depends": "t"})
+    made["spec"]["templates"][0] = {"name": "main", "steps": [[{"name": "s", "template": "d", "arguments": {
+        "parameters": [{"name": "p", "value": "1"}]}}]]}  # fmt: skip
+    assert problem_of(made) == ""
+    del made["spec"]["templates"][1]["dag"]["tasks"][0]["depends"]
+    assert problem_of(made).endswith(f"templates.r: failed to resolve {here}")
+
+
+def test_a_reference_to_a_whole_workflow_template_is_followed():
+    library = {**copy.deepcopy(GOOD), "kind": "WorkflowTemplate", "metadata": {"name": "lib"}}
+    whole = {"metadata": {"name": "w", "labels": {"l": "1"}}, "spec": {"workflowTemplateRef": {"name": "lib"}}}
+    assert problem_of(whole, [library]) == ""
+    assert problem_of(whole) == 'workflowtemplates.argoproj.io "lib" not found'
+    library["spec"]["templates"][2] = {"name": "l", "http": {"url": "u"}}
+    assert refused(whole, [library])[0].startswith("template 'l' is of kind 'http'")
+    library["spec"]["entrypoint"] = "nope"
+    assert problem_of(whole, [library]) == "invalid spec: template name 'nope' undefined"
+
+
+def test_a_library_is_looked_at_without_what_a_workflow_will_give_it():
+    library = {**copy.deepcopy(GOOD), "kind": "WorkflowTemplate"}
+    del library["spec"]["entrypoint"]
+    library["spec"]["arguments"] = {}
+    assert problem_of(library) == ""
+    library["spec"]["templates"][2]["script"]["source"] = "{{workflow.nope}}"
+    assert problem_of(library).endswith("templates.l: failed to resolve {{workflow.nope}}")
+
+
+def test_parameters_get_their_values_when_a_workflow_is_submitted():
+    made = changed("spec.arguments.parameters.0", {"name": "x", "enum": ["1"]})
+    assert problem_of(made, lint=True) == ""
+    assert problem_of(made) == "invalid spec: spec.arguments.x.value or spec.arguments.x.valueFrom is required"
+    made["spec"]["arguments"]["parameters"][0]["enum"] = []
+    assert problem_of(made, lint=True).endswith("spec.arguments.x.enum should contain at least one value")
 
 
 def test_a_value_of_a_task_that_is_no_ancestor():

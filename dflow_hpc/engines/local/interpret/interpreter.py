@@ -25,11 +25,11 @@ from dflow_hpc.engines.local.interpret.execute import Executor
 from dflow_hpc.engines.local.interpret.hooks import exit_hook, hook_holder
 from dflow_hpc.engines.local.interpret.leaves import supplied
 from dflow_hpc.engines.local.interpret.locks import Locks
-from dflow_hpc.engines.local.interpret.merging import merge
 from dflow_hpc.engines.local.interpret.templates import Templates
 from dflow_hpc.engines.local.interpret.tree import NodeTree, seconds_of
 from dflow_hpc.errors import EngineError
 from dflow_hpc.executors.leaf import LeafHost
+from dflow_hpc.manifest.merging import whole_spec
 from dflow_hpc.manifest.refuse import refused
 from dflow_hpc.manifest.schema import normalise, normalise_templates
 from dflow_hpc.manifest.validate import problem_of
@@ -74,7 +74,7 @@ class Interpreter:
         self._name: str = workflow["metadata"]["name"]
         self._clock = clock
         self._started = 0.0
-        self._spec = _whole_spec(workflow.get("spec") or {}, self._resources)
+        self._spec = whole_spec(workflow, self._resources) or {}
         self._hooks: dict[str, Json] = {
             name: hook for name, hook in (self._spec.get("hooks") or {}).items() if name != "exit"
         }
@@ -168,11 +168,11 @@ class Interpreter:
     # The workflow
 
     async def _run(self) -> tuple[str, str]:
-        workflow = {**self._workflow, "spec": self._spec}
-        problem = problem_of(workflow, self._resources)
+        problem = problem_of(self._workflow, self._resources)
         if problem:
-            return "Failed", problem
-        reasons = refused(workflow, self._resources)
+            # A WorkflowTemplate that is not there is no fault of the manifest: it may come yet.
+            return "Failed" if problem.startswith(("invalid spec: ", "cannot unmarshall ")) else "Error", problem
+        reasons = refused(self._workflow, self._resources)
         if reasons:
             return "Error", "; ".join(reasons)
         self._spec = normalise({"spec": self._spec})["spec"]
@@ -282,18 +282,6 @@ class Interpreter:
             on_exit=True,
         )
         return await self._executor.start(call)
-
-
-def _whole_spec(spec: Json, resources: Sequence[Json]) -> Json:
-    """Return the spec laid over the WorkflowTemplate that it refers to, if it does and there is one."""
-    reference = spec.get("workflowTemplateRef")
-    if not reference:
-        return spec
-    kind = "ClusterWorkflowTemplate" if reference.get("clusterScope") else "WorkflowTemplate"
-    for document in resources:
-        if document["kind"] == kind and document["metadata"]["name"] == reference.get("name"):
-            return merge(document["spec"], {k: v for k, v in spec.items() if k != "workflowTemplateRef"})
-    return spec
 
 
 def _is_selected(node: Node, selector: str | None) -> bool:

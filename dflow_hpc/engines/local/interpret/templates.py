@@ -17,9 +17,9 @@ from functools import cached_property
 from typing import Any
 
 from dflow_hpc.engines.local.interpret.errors import TemplateError
-from dflow_hpc.engines.local.interpret.merging import merge
 from dflow_hpc.errors import ExpressionError
 from dflow_hpc.expr.tags import TagTemplate
+from dflow_hpc.manifest.merging import merge
 from dflow_hpc.manifest.view import LEAF_KINDS, Json, annotations_of, compact, kind_of, node_type
 
 _RESULT = re.compile(r"(?:steps|tasks)(?:\.([-\w]+)|\[\\*['\"]([-\w]+)\\*['\"]\])\.outputs\.result")

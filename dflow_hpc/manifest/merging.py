@@ -6,6 +6,7 @@ merge by it (``env`` by name, ``volumeMounts`` by mountPath). Nothing else is kn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dflow_hpc.manifest.view import Json
@@ -45,3 +46,29 @@ def _merged(low: Any, high: Any, key: str) -> Any:
     mine = [merge(of_low[e.get(identity)], e) if e.get(identity) in of_low else e for e in high]
     taken = {entry.get(identity) for entry in high}
     return mine + [entry for entry in low if entry.get(identity) not in taken]
+
+
+def whole_spec(workflow: Json, resources: Sequence[Json]) -> Json | None:
+    """Return the spec of a Workflow, laid over the one that its ``workflowTemplateRef`` names; None if there is none.
+
+    Args:
+        workflow: The Workflow.
+        resources: Documents among which the WorkflowTemplate is looked for.
+    """
+    spec: Json = workflow.get("spec") or {}
+    reference = spec.get("workflowTemplateRef")
+    if not reference:
+        return spec
+    kind = "ClusterWorkflowTemplate" if reference.get("clusterScope") else "WorkflowTemplate"
+    for document in resources:
+        if document["kind"] == kind and document["metadata"]["name"] == reference.get("name"):
+            own = {key: value for key, value in spec.items() if key != "workflowTemplateRef"}
+            return merge(document.get("spec") or {}, own)
+    return None
+
+
+def not_found(workflow: Json) -> str:
+    """Return what Argo says when the template of a ``workflowTemplateRef`` does not exist."""
+    reference = workflow["spec"]["workflowTemplateRef"]
+    kind = "clusterworkflowtemplates" if reference.get("clusterScope") else "workflowtemplates"
+    return f'{kind}.argoproj.io "{reference.get("name") or ""}" not found'
