@@ -224,27 +224,50 @@ def run_manifest(path: Path, engines: ProgramEngines, say: Callable[[str], None]
         ManifestError: It holds no Workflow, or something that this engine does not interpret.
         ConfigError: It has containers, and no runtime was chosen.
     """
-    from dflow_hpc.manifest.text import load
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EngineError(f"the manifest {path} was to be run; it cannot be read: {error}.") from error
-    try:
-        documents = load(text)
-    except ManifestError as error:
-        raise ManifestError(f"{path}: {error}") from error
+    documents = _documents(path)
     if not documents.workflows:
         raise ManifestError(f"{path} was to be run; there is no document of kind Workflow in it.")
     if not is_local():
         _submit_to_argo(path, documents, engines.argo)
         return
     for workflow in documents.workflows:
-        _check_runs_here(path, workflow)
+        _check_runs_here(path, workflow, documents.resources)
     if config["runtime"] == "host":
         say(f"{path}: images are ignored; its commands run on this machine, as you")
     for workflow in documents.workflows:
         engines.local.submit(Compiled(workflow), resources=documents.resources)
+
+
+def _documents(path: Path) -> Documents:
+    from dflow_hpc.manifest.text import load
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EngineError(f"the manifest {path} was to be read; it cannot be: {error}.") from error
+    try:
+        return load(text)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def lint_manifest(path: Path) -> list[str]:
+    """Return why Argo would not accept what lies in a YAML or JSON file, one line an object; nothing is run.
+
+    Raises:
+        EngineError: The file cannot be read.
+        ManifestError: It holds something that is not understood here.
+    """
+    from dflow_hpc.manifest.validate import problem_of
+
+    documents = _documents(path)
+    found = []
+    for document in documents.workflows + documents.resources:
+        if document["kind"] != "ConfigMap" and (problem := problem_of(document, documents.resources, lint=True)):
+            metadata = document.get("metadata") or {}
+            name = metadata.get("name") or metadata.get("generateName") or "without a name"
+            found.append(f"{path}: {document['kind']} {name}: {problem}")
+    return found
 
 
 def _submit_to_argo(path: Path, documents: Documents, engine: ArgoProgram) -> None:
@@ -258,9 +281,9 @@ def _submit_to_argo(path: Path, documents: Documents, engine: ArgoProgram) -> No
         engine.submit(Compiled(workflow))
 
 
-def _check_runs_here(path: Path, workflow: dict[str, Any]) -> None:
+def _check_runs_here(path: Path, workflow: dict[str, Any], resources: Sequence[dict[str, Any]]) -> None:
     """Refuse, before anything runs, what would not run here as it was meant."""
-    if reasons := refused(workflow):
+    if reasons := refused(workflow, resources):
         raise ManifestError(
             f"{path} was to be run on this machine; the local engine does not interpret:\n  "
             + "\n  ".join(reasons)

@@ -13,10 +13,11 @@ import click
 
 from dflow_hpc.cli.live import open_view
 from dflow_hpc.cli.look import output_option, pairs, print_workflow
-from dflow_hpc.cli.program import ProgramEngines, lint_program, run_manifest, run_program
+from dflow_hpc.cli.program import ProgramEngines, lint_manifest, lint_program, run_manifest, run_program
 from dflow_hpc.config import config, set_config
 from dflow_hpc.errors import EngineError
 
+_MANIFESTS = (".yaml", ".yml", ".json")
 _MODES = {"local": "debug", "argo": "argo"}
 _arguments = (
     click.argument("file", type=click.Path(path_type=Path)),
@@ -120,8 +121,11 @@ def submit_command(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def lint_command(file: Path, arguments: tuple[str, ...]) -> int:
-    """Run FILE up to its first submit(), compile that workflow, and say what looks wrong in it. Nothing runs."""
-    findings = lint_program(file, arguments)
+    """Say what looks wrong in the workflow of FILE, a Python program or an Argo manifest. Nothing of it runs.
+
+    A program runs up to its first submit(), and that workflow is compiled. A manifest is judged by Argo's rules.
+    """
+    findings = lint_manifest(file) if file.suffix in _MANIFESTS else lint_program(file, arguments)
     for finding in findings:
         click.echo(str(finding))
     if not findings:
@@ -138,7 +142,7 @@ def _settings(workdir: str | None, workers: int | None, runtime: str | None) -> 
 
 
 def _start(file: Path, arguments: tuple[str, ...], engines: ProgramEngines, say: Callable[[str], None]) -> int:
-    if file.suffix in (".yaml", ".yml", ".json"):
+    if file.suffix in _MANIFESTS:
         if arguments:
             raise click.UsageError(
                 f"{' '.join(arguments)!r} follows {file}; a manifest takes parameters: -p NAME=VALUE."

@@ -167,7 +167,7 @@ def test_what_cannot_be_interpreted_is_refused_by_name_before_anything_runs(plac
     [
         (("rnu", "x.py"), "Did you mean 'run'?"),
         (("run", "nothing.py"), "nothing.py was to be run; it cannot be read"),
-        (("run", "nothing.yaml"), "nothing.yaml was to be run; it cannot be read"),
+        (("run", "nothing.yaml"), "nothing.yaml was to be read; it cannot be: "),
         (("get", "nothing"), "the run 'nothing' was asked for; none of the 0 known runs"),
         (("gc", "--older-than", "soon"), "'soon' is none"),
         (("resume", "x", "-p", "value"), "what is needed is -p NAME=VALUE"),
@@ -192,6 +192,24 @@ def test_lint_compiles_a_program_and_says_what_looks_wrong_with_file_and_line(pl
     assert "squares.py:24: step 'square'" in out
     assert "key" in out
     assert command(place, "list")[1].startswith("no runs yet")
+
+
+def test_lint_judges_a_manifest_by_argos_rules(place):
+    spec = """
+  entrypoint: main
+  arguments: {parameters: [{name: x}]}
+  templates:
+  - name: main
+    container: {image: i, args: ["{{workflow.parameters.x}}"]}
+"""
+    (place / "flow.yaml").write_text(f"kind: Workflow\nmetadata: {{name: w}}\nspec:{spec}")
+    code, out, _ = command(place, "lint", "flow.yaml")
+    assert (code, out) == (0, "flow.yaml: nothing looks wrong\n")
+    library = f"kind: WorkflowTemplate\nmetadata: {{name: lib}}\nspec:{spec}".replace("image: i,", "")
+    (place / "flow.yaml").write_text(library.replace("entrypoint: main", ""))
+    code, out, _ = command(place, "lint", "flow.yaml")
+    problem = "invalid spec: templates.main templates.main.container.image may not be empty"
+    assert (code, out) == (1, f"flow.yaml: WorkflowTemplate lib: {problem}\n")
 
 
 def test_an_error_in_the_program_shows_its_own_lines(place):
