@@ -178,7 +178,7 @@ class Marker:
     """What a job left about its own end; its small outputs are in the leaf's directory already."""
 
     record: Mapping[str, Any]
-    """``exit.json``: token, attempt, job, rc, stage, signal, host, start, end, memory."""
+    """``exit.json``: token, attempt, job, rc, stage, signal, host, start, end, memory, oom."""
     complete: bool
     """All outputs are here; else ``fetch`` brings them."""
 
@@ -189,6 +189,14 @@ class Marker:
         KILL is what the kernel sends for memory; the shell that leaves the marker outlives it.
         """
         return bool(self.record.get("rc")) and self.record.get("signal") in _FROM_OUTSIDE
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it failed, and the kernel killed a process of its control group for memory meanwhile.
+
+        A scheduler need not know: PBS shows the program's exit code.
+        """
+        return bool(self.record.get("rc")) and self.record.get("oom") is True
 
 
 @dataclass(frozen=True)

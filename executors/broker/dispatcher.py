@@ -403,7 +403,9 @@ class Dispatcher:
         if job is None:
             return
         self._markers[token] = marker
-        if marker.told_to_end and job.state in _UNTOLD:  # why, the scheduler says: see sightings.py
+        if marker.out_of_memory and job.state in _UNTOLD:
+            self._tell(job, News.FINAL, now, FailureClass.OOM, "the kernel killed a process of it for memory")
+        elif marker.told_to_end and job.state in _UNTOLD:  # why, the scheduler says: see sightings.py
             self._tell(job, News.ABSENT, now)
         else:
             self._take_marker(job, marker, now)

@@ -41,7 +41,7 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
     rm -rf .main runtime pack trouble changed pushed unsent outputs workdir result log.txt log.tail
 fi
 
-rc=0 stage=in signal=0 child='' interrupted='' sent=true
+rc=0 stage=in signal=0 child='' interrupted='' sent=true oom=false
 : >log.txt
 # forward SIGNAL NUMBER: USR2 is a warning that the program may use; any other means the end.
 forward() {
@@ -53,23 +53,30 @@ trap 'forward TERM 2' INT
 trap 'forward TERM 24' XCPU
 trap 'forward USR2 "$signal"' USR2
 
-# Peak memory of this job, in bytes, from the control group; null where there is none.
+# The control group of this job, if it has one for memory, and what its files are called.
+group=''
+[ ! -r "${DFH_CGROUPS-}/proc/self/cgroup" ] || while read -r line; do
+    case $line in
+    *:memory:/?*)
+        group=${DFH_CGROUPS-}/sys/fs/cgroup/memory${line#*:memory:} most=memory.max_usage_in_bytes ends=memory.oom_control
+        ;;
+    0::/?*) [ -n "$group" ] || group=${DFH_CGROUPS-}/sys/fs/cgroup${line#0::} most=memory.peak ends=memory.events ;;
+    esac
+done <"${DFH_CGROUPS-}/proc/self/cgroup"
+
+# Peak memory of this job, in bytes; null where nobody knows.
 memory() {
     peak=null
-    { read -r line </proc/self/cgroup; } 2>/dev/null || return
-    case $line in
-    0::/?*) { read -r peak <"/sys/fs/cgroup${line#0::}/memory.peak"; } 2>/dev/null || peak=null ;;
-    *)
-        while read -r line; do
-            case $line in *:memory:/?*)
-                { read -r peak <"/sys/fs/cgroup/memory${line#*:memory:}/memory.max_usage_in_bytes"; } 2>/dev/null ||
-                    peak=null
-                ;;
-            esac
-        done </proc/self/cgroup
-        ;;
-    esac
+    [ -z "$group" ] || { read -r peak <"$group/$most"; } 2>/dev/null || peak=null
 }
+
+# How often the kernel has killed a process of this job for memory.
+kills() {
+    killed=0
+    [ -z "$group" ] || while read -r word more; do
+        [ "$word" != oom_kill ] || killed=$more
+    done <"$group/$ends"
+} 2>/dev/null
 
 # keep_end FILE BYTES TARGET   Count the bytes that travel; what is too long is cut to its end, in TARGET.
 keep_end() {
@@ -136,13 +143,15 @@ publish() {
     trap '' TERM INT USR2 XCPU
     pack
     memory
+    kills
+    [ "$killed" -le "$before" ] || oom=true
     totals
     now=$(date +%s)
     read -r up _ </proc/uptime
     said=''
     [ ! -s trouble ] || said=$(text)
-    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "complete": %s, "sent": %s, "pulled": %s, "pushed": %s, "spared": %s, "log": %s, "text": "%s"}\n' \
-        "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$host" "$((now - ${up%.*} + ${began%.*}))" "$now" "$peak" \
+    printf '{"token": "%s", "attempt": %s, "job": "%s", "rc": %s, "stage": "%s", "signal": %s, "host": "%s", "start": %s, "end": %s, "memory": %s, "oom": %s, "complete": %s, "sent": %s, "pulled": %s, "pushed": %s, "spared": %s, "log": %s, "text": "%s"}\n' \
+        "$token" "$attempt" "$job" "$rc" "$stage" "$signal" "$host" "$((now - ${up%.*} + ${began%.*}))" "$now" "$peak" "$oom" \
         "$complete" "$sent" "$pulled" "$pushed" "$spared" "$((logged))" "$said" >exit.json.tmp || exit 1
     sync exit.json.tmp 2>/dev/null || sync
     counts || {
@@ -153,6 +162,8 @@ publish() {
     # Secrets go when nothing can need them any more: a requeue that finds no marker does.
     mv exit.json.tmp exit.json && rm -rf env.sh urls private && echo "$kilobytes" >"$root/.done/$token"
 }
+kills
+before=$killed
 trap publish EXIT
 
 # attend COMMAND...: run it in the leaf's directory and wait; signals reach it. Its exit code is in rc.

@@ -95,6 +95,18 @@ def test_limits(far, script, resources, failure):
     assert end.job.failure is failure
 
 
+def test_a_program_that_the_kernel_kills_for_memory(far, monkeypatch):
+    """With control groups PBS says 137, as of any other program that was killed."""
+    group = far.path / "over/sys/fs/cgroup/pbs_jobs.service/jobid/0"
+    group.mkdir(parents=True)
+    (far.path / "over/proc/self").mkdir(parents=True)
+    (far.path / "over/proc/self/cgroup").write_text("0::/pbs_jobs.service/jobid/0\n")
+    script = f"echo oom_kill 1 >{group}/memory.events; kill -9 $$"
+    end = far.one(script, memory="1GB", extra=(f"-v DFH_CGROUPS={far.path}/over",))
+    assert (end.job.failure, end.marker.record["rc"]) == (FailureClass.OOM, 137)
+    assert "killed a process of it for memory" in end.job.reason
+
+
 def test_a_job_that_its_user_deletes(far):
     async def delete(far, broker, running, tasks):
         await running["k"].wait()

@@ -199,6 +199,37 @@ def test_a_signal_to_the_job_reaches_the_program_which_may_take_its_time(machine
     assert marker["signal"] == (15 if number is signal.SIGTERM else 0)
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "most", "ends"),
+    [
+        ("4:memory:/pbs_jobs.service/jobid/7", "memory/pbs_jobs.service/jobid/7", "memory.max_usage_in_bytes",
+         "memory.oom_control"),
+        ("0::/pbs_jobs.service/jobid/7", "pbs_jobs.service/jobid/7", "memory.peak", "memory.events"),
+    ],
+)  # fmt: skip
+def test_what_the_control_group_says_of_memory(machine, monkeypatch, tmp_path, line, place, most, ends):
+    """Before the leaf, others may have been killed in it: a pack's members share one."""
+    group = tmp_path / "over/sys/fs/cgroup" / place
+    group.mkdir(parents=True)
+    (group / most).write_text("268435456\n")
+    (group / ends).write_text("oom_kill_disable 0\noom_kill 2\n")
+    (tmp_path / "over/proc/self").mkdir(parents=True)
+    (tmp_path / "over/proc/self/cgroup").write_text(f"9:cpuset:/\n{line}\n1:name=systemd:/x\n")
+    monkeypatch.setenv("DFH_CGROUPS", str(tmp_path / "over"))
+    machine.submit("b", {"k-1": machine.command("sh", "-c", "exit 3")})
+    (marker,) = machine.wait("k-1")
+    assert (marker["memory"], marker["oom"], marker["rc"]) == (268435456, False, 3)
+    script = f"echo oom_kill 3 >{group}/{ends}; kill -9 $$"
+    machine.submit("c", {"k-2": machine.command("sh", "-c", script)})
+    (marker,) = machine.wait("k-2")
+    assert (marker["oom"], marker["rc"], marker["signal"]) == (True, 137, 9)
+    (group / most).unlink()
+    (group / ends).unlink()
+    machine.submit("d", {"k-3": machine.command("sh", "-c", "exit 0")})
+    (marker,) = machine.wait("k-3")
+    assert (marker["memory"], marker["oom"], marker["text"]) == (None, False, "")
+
+
 def test_a_killed_job_leaves_no_marker(machine):
     machine.submit("b", {"k-1": machine.command("sh", "-c", "echo $PPID >../ready; exec sleep 30")})
     ready = machine.root / "k" / "attempt.1" / "ready"
