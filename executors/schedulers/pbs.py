@@ -118,12 +118,14 @@ class Pbs:
             "-m n",  # else PBS sends a letter for each job that it ends
             *([f"-l walltime={clock(seconds(wanted.time))}"] if wanted.time else []),
             *([f"-q {_quoted(wanted.queue)}"] if wanted.queue else []),
-            f"-v DFH_TOKEN={job.token}",
             *self._placement(job),
         ]
         extra = [item.removeprefix("#PBS").strip() for item in wanted.extra]
-        if self.reruns_arrays and job.members > 1:
-            extra = [item for item in extra if not item.startswith("-r")]
+        # Of two lists of variables qsub takes the last.
+        variables = [item[2:].strip() for item in extra if item.startswith("-v")]
+        options.append("-v " + ",".join([f"DFH_TOKEN={job.token}", *variables]))
+        left_out = ("-v", "-r") if self.reruns_arrays and job.members > 1 else ("-v",)
+        extra = [item for item in extra if not item.startswith(left_out)]
         options = [option for option in options if not _said(option, extra)]
         index = f"${self.array_index}" if job.members > 1 else "0"
         lines = [

@@ -105,7 +105,7 @@ SWITCHES = "hVzfIX"
 
 
 def options(words: list[str], found: dict) -> list[str]:
-    """Fill in options, those of ``-l``, ``-v`` and ``-W`` collected; return the rest of the words."""
+    """Fill in options, those of ``-l`` and ``-W`` collected; return the rest of the words."""
     words = list(words)
     while words and words[0].startswith("-") and words[0] != "--":
         word = words.pop(0)
@@ -114,7 +114,7 @@ def options(words: list[str], found: dict) -> list[str]:
             found[letter] = "True"
             continue
         value = value or words.pop(0)
-        found[letter] = f"{found[letter]},{value}" if letter in "lvW" and letter in found else value
+        found[letter] = f"{found[letter]},{value}" if letter in "lW" and letter in found else value
     return words
 
 

@@ -116,6 +116,17 @@ def test_of_two_directives_for_a_resource_only_the_users_is_left():
     assert asked == ["#PBS -l mem=1gb,select=3:ncpus=7", "#PBS -l walltime=1:0:0", "#PBS -lplace=free"]
 
 
+def test_variables_of_the_user_go_with_ours(cluster):
+    extra = ('-v A="b c",D=e', "#PBS -v HOME", "-V")
+    job = dataclasses.replace(JOB, resources=Resources(extra=extra))
+    lines = [line for line in PBS.script(job).splitlines() if line.lower().startswith("#pbs -v")]
+    assert lines == ['#PBS -v DFH_TOKEN=2bc-1,A="b c",D=e,HOME', "#PBS -V"]
+    number = submit(cluster, resources=Resources(extra=extra), body='echo "$DFH_TOKEN/$A/$D"')
+    until_gone(cluster)
+    assert history(cluster, number)[number].exit_code == 0
+    assert (cluster.home / "work dir" / "job.out").read_text() == "2bc-1/b c/e\n"
+
+
 def test_an_array_is_rerunable_whatever_the_profile_says():
     """OpenPBS refuses others, and where qsub's defaults are -r n, one that does not say it is refused, too."""
     job = dataclasses.replace(JOB, resources=Resources(extra=("-r n", "#PBS -r  n", "-m ae")), members=2)
