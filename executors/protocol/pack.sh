@@ -22,6 +22,7 @@ total=$(wc -l <"$1/.batch/$2/members") || exit 1
 while [ "$number" -lt "$after" ] && [ -z "$ended" ]; do
     /bin/sh "${0%/*}/member.sh" "$1" "$2" "$number" </dev/null &
     child=$!
+    [ -z "$ended" ] || kill -TERM "$child" 2>/dev/null  # it came before there was a child to forward it to
     # A trap ends "wait" before the child has ended.
     while :; do
         interrupted=''
