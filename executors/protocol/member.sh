@@ -2,7 +2,8 @@
 # member.sh ROOT BATCH INDEX   Run one leaf inside a job and leave its marker. The body of each job "exec"s it.
 #
 # Fencing: it does nothing when another attempt counts, when it was revoked, or when another job has claimed the attempt;
-# a requeue of the same job goes on. It looks again before it publishes.
+# a requeue of the same job goes on, and of several starts of it the last one counts: a node that was given up may still
+# be at work. It looks again before it publishes.
 # The marker, exit.json, is complete or absent, and .done/<token> comes after it. A job that was killed leaves neither.
 # A thousand of these may run on one machine: what a shell can do itself needs no process.
 # shellcheck disable=SC2317  # much here is called by traps
@@ -40,6 +41,9 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
     fi
     rm -rf .main runtime pack trouble changed pushed unsent outputs workdir result log.txt log.tail
 fi
+
+run=$host.$$.$began
+echo "$run" >"../run.$attempt"
 
 rc=0 stage=in signal=0 child='' interrupted='' sent=true oom=false
 : >log.txt
@@ -141,6 +145,11 @@ text() { head -c 1000 trouble 2>/dev/null | tr '\n\t' '  ' | tr -d '"\\\000-\037
 # "sync FILE" is of coreutils 8.24; what is older syncs everything.
 publish() {
     trap '' TERM INT USR2 XCPU
+    { read -r last <"../run.$attempt"; } 2>/dev/null || last=''
+    [ "$last" = "$run" ] || {
+        echo "dflow-hpc: $token was started again meanwhile; this outcome is not published" >&2
+        exit 0
+    }
     pack
     memory
     kills

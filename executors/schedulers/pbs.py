@@ -87,6 +87,7 @@ class Pbs:
         -27: FailureClass.OOM,
         -28: FailureClass.WALLTIME,
         -29: FailureClass.WALLTIME,
+        -31: FailureClass.OOM,
     }
     """What a negative ``Exit_status`` means; any other is PBS's own failure to start or to keep the job."""
     reruns_arrays = True

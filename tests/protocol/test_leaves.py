@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,24 @@ def test_only_one_job_runs_an_attempt_but_a_requeue_of_it_goes_on(machine):
     assert run_member(machine, "b", "7").rc == 4
     assert machine.wait("k-1")[0]["rc"] == 4
     assert run_member(machine, "b", "7").rc == 0  # it has ended: it does not run a third time
+    assert (machine.root / "k" / "ledger").read_text() == "run\nrun\n"
+
+
+def test_of_two_starts_of_one_job_the_last_one_counts(machine):
+    """PBS requeues the members of a node that it gave up, under their ids; what runs there may still go on."""
+    (machine.stub / "hold").touch()
+    script = (
+        "echo run >>../../ledger; [ $(wc -l <../../ledger) -eq 1 ] || exit 5; "
+        "until [ -e ../../gate ]; do sleep 0.02; done; exit 4"
+    )
+    machine.submit("b", {"k-1": machine.command("sh", "-c", script)})
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(run_member, machine, "b", "7")
+        until((machine.root / "k" / "ledger").exists)
+        assert run_member(machine, "b", "7").rc == 5
+        (machine.root / "k" / "gate").touch()
+        assert b"was started again meanwhile" in first.result().err
+    assert machine.wait("k-1")[0]["rc"] == 5
     assert (machine.root / "k" / "ledger").read_text() == "run\nrun\n"
 
 
