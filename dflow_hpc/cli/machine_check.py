@@ -111,7 +111,7 @@ class Check:
         accounting = {True: "with accounting", False: "without accounting", None: "accounting unknown"}
         found = [f"{self._machine.scheduler} {facts.version}".strip(), accounting[facts.accounting]]
         if facts.max_array is not None:
-            found.append(f"arrays of up to {facts.max_array}")
+            found.append(f"arrays of up to {facts.max_array}" if facts.max_array > 1 else "no arrays")
         if facts.min_job_age is not None:
             found.append(f"ended jobs shown for {facts.min_job_age:.0f} s")
         return ", ".join(found)

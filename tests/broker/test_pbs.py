@@ -382,5 +382,6 @@ def test_a_profile_is_proved_down_to_a_job(far, tmp_path, monkeypatch, capsys):
     assert code == 0, text
     assert "pbs 23.06.06, with accounting, arrays of up to 10000, ended jobs shown for 86400 s" in text
     (far.pbs / "no-history").touch()
+    monkeypatch.setenv("FAKE_PBS_MAX_ARRAY", "0")
     assert main(["machine", "check", "far"]) == 0
-    assert "pbs 23.06.06, without accounting" in capsys.readouterr().out
+    assert "pbs 23.06.06, without accounting, no arrays" in capsys.readouterr().out
