@@ -213,7 +213,10 @@ class Pbs:
             column = 4 if len(fields) == 6 else 9
             if line.startswith(" "):
                 if rows and rows[-1][1]["job_state"] in _WAITING and fields != ["--"]:
-                    rows[-1][1]["comment"] = line.strip()
+                    comment = line.strip()
+                    if comment.startswith("Not Running"):  # numbers that change with each cycle are no news
+                        comment = re.sub(r" \(R: [^)]*\)", "", comment)
+                    rows[-1][1]["comment"] = comment
             elif len(fields) > column and _ID.fullmatch(fields[0]) and len(fields[column]) == 1:
                 hosts = "".join(fields[11:12])
                 rows.append((fields[0], Record({"job_state": fields[column], "exec_host": hosts})))

@@ -250,10 +250,13 @@ def test_comments_of_jobs_that_wait_and_hosts():
     call = samples.call(SESSION, "qstat -u hpc -t -n -1 -w")
     out = call.out.replace("Q   --   -- \n", "Q   --   -- \n   Can Never Run: 16 of these are too few\n", 1)
     out = out.replace("H   --   -- \n", "H   --   -- \n    -- \n")
+    counted = "Not Running: Insufficient amount of resource: ncpus (R: 1 A: 0 T: 16)"
+    out = out.replace("19[4].pbs-login ", f"21.pbs-login h w a -- 1 1 -- -- Q -- --\n   {counted}\n19[4].pbs-login ")
     out = out.replace("pbs-login/7\n", "pbs-login/7\n   Job run at Tue Nov 24 at 22:57 on (pbs-login:ncpus=1)\n")
-    assert out.count("\n") == call.out.count("\n") + 3
+    assert out.count("\n") == call.out.count("\n") + 5
     states = {state.id: state for state in PBS.read_queue(0, out, "")}
-    assert len(states) == 12
+    assert len(states) == 13
+    assert states["21"].reason == "Not Running: Insufficient amount of resource: ncpus"
     told = {key: (state.word, state.reason, state.node) for key, state in states.items()}
     assert told["5"] == ("Q", "Can Never Run: 16 of these are too few", "")
     assert told["16"] == ("R", "", "pbs-login")
