@@ -68,6 +68,11 @@ _LATER = re.compile(
     r"|tmp file|copy of script",  # no room where qsub copies the script to
     re.IGNORECASE,
 )
+_TOOLS = (
+    "command -v qstat >/dev/null || { c=${PBS_CONF_FILE:-/etc/pbs.conf}; "
+    '[ ! -r "$c" ] || . "$c"; PATH=$PATH:${PBS_EXEC:-/opt/pbs}/bin; }; '
+)
+"""Finds the commands: an installation puts them on the PATH of login shells only, which ssh does not start."""
 _ME = '"$(id -un)"'
 
 
@@ -165,7 +170,7 @@ class Pbs:
 
     def submit(self, path: str) -> str:
         """Return qsub's command line."""
-        return f"qsub {shlex.quote(path)}"
+        return f"{_TOOLS}qsub {shlex.quote(path)}"
 
     def submitted(self, rc: int, out: str, err: str) -> Accepted | Refused | Unclear:
         """Read qsub's answer; words about the connection are no refusal."""
@@ -194,8 +199,8 @@ class Pbs:
         """
         plain_table = f"qstat -t -u {_ME}"
         if not self.keeps_history:
-            return f"TZ=UTC0 {plain_table}"
-        return f"( qstat -t -n -s -1 -w -u {_ME}; r=$?; [ $r -ne 2 ] || exec {plain_table}; exit $r )"
+            return _TOOLS + plain_table
+        return f"{_TOOLS}( qstat -t -n -s -1 -w -u {_ME}; r=$?; [ $r -ne 2 ] || exec {plain_table}; exit $r )"
 
     def read_queue(self, rc: int, out: str, err: str) -> list[JobState]:
         """Read a table of qstat's, with 6 columns or with 11 and more. No jobs: no table.
@@ -224,7 +229,7 @@ class Pbs:
 
     def history(self, ids: Sequence[str], since: float) -> list[str]:  # noqa: ARG002 - qstat takes no times
         """Return qstat's command lines, at most 100 ids in each; an array's id asks for its members, too."""
-        return [self._details(" ".join(map(shlex.quote, lot))) for lot in lots(ids, 100)]
+        return [_TOOLS + self._details(" ".join(map(shlex.quote, lot))) for lot in lots(ids, 100)]
 
     def _details(self, ids: str) -> str:
         """Ask the history, and where it shows nothing the queue: there may be no history."""
@@ -255,7 +260,7 @@ class Pbs:
         named = f"-u {_ME} -N {shlex.quote(self.job_name(name))}"
         past = f"past=$(qselect -x {named}) || exit" if self.keeps_history else "past="
         return [
-            f"( set -f; live=$(qselect {named}) || exit; {past}; "
+            f"{_TOOLS}( set -f; live=$(qselect {named}) || exit; {past}; "
             f'[ -z "$live$past" ] || {self._details("$live $past")} )'
         ]
 
@@ -277,7 +282,7 @@ class Pbs:
 
     def cancel(self, ids: Sequence[str]) -> list[str]:
         """Return qdel's command lines."""
-        return [f"qdel {' '.join(map(shlex.quote, lot))}" for lot in lots(ids, 100)]
+        return [f"{_TOOLS}qdel {' '.join(map(shlex.quote, lot))}" for lot in lots(ids, 100)]
 
     def read_cancel(self, rc: int, out: str, err: str) -> None:
         """Check qdel's answer.
@@ -292,7 +297,7 @@ class Pbs:
 
     def describe(self) -> str:
         """Return the command that prints the server's attributes."""
-        return "qstat -B -f"
+        return f"{_TOOLS}qstat -B -f"
 
     def read_description(self, rc: int, out: str, err: str) -> Facts:
         """Read them.

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from dflow_hpc.cli.main import main
+from dflow_hpc.executors.broker.explain import by_hand
+from dflow_hpc.executors.broker.jobs import Job, State
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.profiles.machine import Limits, Machine
+from dflow_hpc.executors.site import Batch
 from tests.broker.far import Far, soon
 from tests.schedulers import fakes
 
@@ -372,6 +375,12 @@ def test_a_member_that_pbs_runs_again_after_a_crash_goes_on_and_publishes_once(f
     ends = far.run(far.parcel("k0", UNTIL_GATE), far.parcel("k1", UNTIL_GATE), meanwhile=crash)
     assert [(end.job.token, end.marker.record["rc"]) for end in ends.values()] == [("k0-1", 0), ("k1-1", 0)]
     assert sorted(far.ledger()) == ["k0-1", "k1-1", "k1-1"]
+
+
+def test_what_a_user_may_ask_by_hand_is_answered_with_and_without_a_history():
+    batch = Batch("b", ("k-1", "l-1"), 0.0)
+    commands = by_hand(Machine("far", "pbs"), Job("l-1", State.QUEUED, batch="b", index=1, id="19[]"), batch)
+    assert commands[:2] == ["qstat -f '19[1]'", "qstat -xf '19[1]'"]
 
 
 def test_a_profile_is_proved_down_to_a_job(far, tmp_path, monkeypatch, capsys):

@@ -458,6 +458,24 @@ def cluster(tmp_path):
     return fakes.pbs(tmp_path)
 
 
+def test_the_commands_are_found_where_only_login_shells_have_them_on_their_path(cluster, tmp_path):
+    conf = tmp_path / "pbs.conf"
+    conf.write_text(f"PBS_SERVER=pbs-login\nPBS_EXEC={tmp_path}\nPBS_HOME=/var/spool/pbs\n")
+    there = dataclasses.replace(cluster, env={**cluster.env, "PATH": "/usr/bin:/bin", "PBS_CONF_FILE": str(conf)})
+    assert there.run("qstat")[0] == 127
+    assert PBS.read_description(*there.run(PBS.describe())).max_array == 10000
+    number = submit(there, body="exec sleep 60")
+    assert [state.id for state in PBS.read_queue(*there.run(PBS.queue()))] == [number]
+    assert history(there, number)[number].phase is not Phase.ENDED
+    (command,) = PBS.lookup(JOB.name, 0, Resources())
+    assert [state.id for state in PBS.read_lookup(JOB.name, [there.run(command)])] == [number]
+    PBS.read_cancel(*there.run(PBS.cancel([number])[0]))
+    until_gone(there)
+    nowhere = dataclasses.replace(there, env={**there.env, "PBS_CONF_FILE": str(tmp_path / "none")})
+    with pytest.raises(SchedulerSilent, match="not found"):
+        PBS.read_description(*nowhere.run(PBS.describe()))
+
+
 def test_an_old_qstat_is_asked_for_its_plain_table(cluster):
     number = submit(cluster, members=2, body="exec sleep 60")
     Path(cluster.env["FAKE_PBS"], "old").touch()
