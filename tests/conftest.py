@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from argo_schema import check
 from rig.fixtures import kube_faults, kube_image, kube_rig, slurm_faults, slurm_rig  # noqa: F401 - fixtures
 
-hypothesis.settings.register_profile("ours", deadline=None)  # how quick this machine is at the moment is no property
-hypothesis.settings.load_profile("ours")
+# No deadline: how quick this machine is at the moment is no property.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300)  # what `tests/run --all` asks for
+hypothesis.settings.load_profile("quick")
 
 # Started in the background by a shell, a process ignores SIGINT, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

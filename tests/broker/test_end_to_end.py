@@ -12,6 +12,8 @@ import pytest
 
 from tests.schedulers import fakes
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 from dflow_hpc import *
 

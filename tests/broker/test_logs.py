@@ -9,6 +9,8 @@ import pytest
 from dflow_hpc.executors.broker.follow import Logs
 from tests.broker.test_end_to_end import Project
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 from dflow_hpc import *
 

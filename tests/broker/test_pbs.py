@@ -20,6 +20,8 @@ from dflow_hpc.executors.site import Batch
 from tests.broker.far import Far, soon
 from tests.schedulers import fakes
 
+pytestmark = pytest.mark.slow
+
 SLEEP = 'echo "$DFH_TOKEN" >>"$HOME/ledger"; exec sleep 60'
 UNTIL_GATE = 'echo "$DFH_TOKEN" >>"$HOME/ledger"; until [ -e "$HOME/gate" ]; do sleep 0.05; done'
 

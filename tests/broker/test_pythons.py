@@ -9,6 +9,8 @@ import pytest
 
 from tests.rig import image
 
+pytestmark = pytest.mark.slow
+
 HERE = "{}.{}".format(*sys.version_info[:2])
 PYTHONS = image.pythons()
 OTHERS = sorted((version for version in PYTHONS if version != HERE), key=lambda text: int(text[2:]))

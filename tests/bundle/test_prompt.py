@@ -9,6 +9,8 @@ import sys
 import old_python
 import pytest
 
+pytestmark = pytest.mark.slow
+
 OLD_PYTHON = old_python.find()
 
 NOTEBOOK = """

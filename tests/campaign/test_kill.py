@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_survives_kill_9_of_its_engine_zygote_or_all(tmp_path):
     program = Path(__file__).with_name("kill.py")

@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.schedulers import fakes
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os

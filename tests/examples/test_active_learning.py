@@ -63,6 +63,7 @@ def test_what_is_predicted_is_what_is_fitted(potential, alloy):
     assert potential.deviation(np.array([forces, forces])) == 0
 
 
+@pytest.mark.slow
 def test_the_study_runs(tmp_path):
     (tmp_path / "tiny.py").write_text(TINY.format(example=str(EXAMPLE), iterations=2))
     places = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parents[2] / "examples" / "scheduler_plugin"
 FAKE = Path(__file__).parents[1] / "schedulers" / "fake_lsf.py"
 SCRIPT = """

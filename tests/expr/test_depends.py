@@ -1,7 +1,7 @@
 """What a task of a DAG waits for."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import ExpressionError
@@ -76,7 +76,6 @@ def test_what_is_no_condition() -> None:
         parse_depends("A.Succeeded &&").evaluate({"A": OK})
 
 
-@settings(max_examples=200)
 @given(st.text(alphabet="AB-.Fail()!&| x9", max_size=20))
 def test_any_text_gives_a_truth_or_an_error(text: str) -> None:
     depends = parse_depends(text)

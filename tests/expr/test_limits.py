@@ -4,7 +4,7 @@ import contextlib
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import ExpressionError
@@ -81,7 +81,6 @@ TOKENS = (
 )
 
 
-@settings(max_examples=400)
 @given(st.lists(st.sampled_from(TOKENS.split()), max_size=10).map(" ".join) | st.text(max_size=15))
 def test_any_expression(text: str) -> None:
     with contextlib.suppress(ExpressionError):
@@ -129,28 +128,24 @@ WHEN_TOKENS = [
 ]
 
 
-@settings(max_examples=400)
 @given(st.lists(st.sampled_from(WHEN_TOKENS), max_size=9).map(" ".join) | st.text(max_size=15))
 def test_any_when(text: str) -> None:
     with contextlib.suppress(ExpressionError):
         assert evaluate_when(text) in (True, False)
 
 
-@settings(max_examples=300)
 @given(st.text(alphabet="$@.[]()'\"*?:,ab01-+<&|! ", max_size=15).map(lambda rest: "$" + rest))
 def test_any_path(path: str) -> None:
     with contextlib.suppress(ExpressionError):
         jsonpath.query(path, {"a": [1.0, {"b": "x"}], "b": None})
 
 
-@settings(max_examples=300)
 @given(st.text(alphabet="ab()[]{}*+?|^$\\dwpPxQE.:-,0123<>imsU", max_size=10), st.text(alphabet="ab1\n", max_size=8))
 def test_any_pattern(pattern: str, text: str) -> None:
     with contextlib.suppress(ExpressionError):
         goregexp.compile(pattern).replace(text, "$1")
 
 
-@settings(max_examples=200)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_any_text_for_the_small_readers(text: str, layout: str) -> None:
     for read in (golang.atoi, golang.parse_float, golang.parse_duration, golang.parse_seconds_or_duration):
@@ -164,7 +159,6 @@ def test_any_text_for_the_small_readers(text: str, layout: str) -> None:
     assert isinstance(gotime.from_unix(0).format(layout), str)
 
 
-@settings(max_examples=200)
 @given(st.text(alphabet="a|b(c)*+?", max_size=8), st.text(alphabet="abc", max_size=12))
 def test_both_engines_of_patterns_agree(pattern: str, text: str) -> None:
     from dflow_hpc.expr import goregexp_linear

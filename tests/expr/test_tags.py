@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import ExpressionError
@@ -99,7 +99,6 @@ OBJECTS = st.recursive(
 )
 
 
-@settings(max_examples=300)
 @given(OBJECTS, st.dictionaries(st.sampled_from(["a", "b", "a.b", "item"]), TEXTS), st.booleans())
 def test_any_object_is_rendered_or_refused(source: object, scope: dict[str, str], strict: bool) -> None:
     before = json.dumps(source)
@@ -111,13 +110,11 @@ def test_any_object_is_rendered_or_refused(source: object, scope: dict[str, str]
     json.dumps(made)
 
 
-@settings(max_examples=300)
 @given(OBJECTS)
 def test_its_json_text_is_that_of_the_object(source: object) -> None:
     assert json.loads(json_text(source)) == source
 
 
-@settings(max_examples=200)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_value_stands_where_its_tag_stood(before: str, value: str) -> None:
     before = before.replace("{", "(").replace("}", ")")

@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Union
 
 import jsonpickle
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_hpc.errors import SignError
@@ -35,7 +35,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150)
 @given(JSON)
 def test_text_is_jsonpickles(value):
     assert values.dump(value) == jsonpickle.dumps(value, keys=True)

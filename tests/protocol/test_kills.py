@@ -17,6 +17,8 @@ from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors.protocol import ProtocolError, Questions
 from dflow_hpc.executors.transport.local import LocalTransport
 
+pytestmark = pytest.mark.slow
+
 TRAP = """\
 set -T
 dfh_count=0

@@ -10,6 +10,8 @@ import pytest
 from dflow_hpc.executors.profiles.machine import Limits, Machine
 from tests.broker.far import QUICK, Far, soon
 
+pytestmark = pytest.mark.slow
+
 HOLD = 'echo "$DFH_TOKEN" >>"$LEDGER"; until [ -e "$LEDGER.gate" ]; do sleep 0.05; done'
 
 

@@ -20,6 +20,8 @@ from dflow_hpc.engines.local.work import leftovers
 from dflow_hpc.engines.local.work.records import read_record
 from dflow_hpc.engines.local.work.workers import end_leftovers
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import fcntl, os, sys, time
 ledger, name = sys.argv[1:]
