@@ -225,8 +225,15 @@ class LocalStore:
                 extract(path, goal)
                 return trees.COPY
             cloner = trees.Cloner(_HOW[how], writable=how == "copy")
-            trees.clone(path, goal, cloner, skip=skip, keep_existing=keep_existing)
+            left_out = self._left_out(key, path, skip)
+            trees.clone(path, goal, cloner, skip=left_out, keep_existing=keep_existing)
             return cloner.way
+
+    def _left_out(self, key: str, path: str, skip: Optional[str]) -> Tuple[str, ...]:
+        """Return which entries of the directory ``path`` are none of an object's, or are not wanted."""
+        shared = "/" not in key.rstrip("/") and path == self._path(key)  # keys below it: the store works there too
+        own = _OWN if shared else ()
+        return (*own, skip) if skip else own
 
     def _absent(self, key: str, path: str, sub_path: str) -> StorageError:
         what = f"{sub_path!r} of the artifact {key!r}" if sub_path else f"the artifact {key!r}"
@@ -282,7 +289,8 @@ class LocalStore:
             if not os.path.lexists(path):
                 raise self._absent(source, path, "")
             # Both are read-only objects, so they may share what they are made of.
-            trees.clone(path, staged, trees.Cloner((trees.HARDLINK, trees.COPY)), skip=skip)
+            cloner = trees.Cloner((trees.HARDLINK, trees.COPY))
+            trees.clone(path, staged, cloner, skip=self._left_out(source, path, skip))
             self.put(staged, target, archive="none", move=True)
             self._mark(target, self._marked(source))
 

@@ -17,7 +17,7 @@ import functools
 import os
 import shutil
 import stat
-from typing import Callable, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Collection, List, NamedTuple, Optional, Tuple, Union
 
 from dflow_hpc.errors import StorageError
 
@@ -115,7 +115,7 @@ def clone(
     cloner: Cloner,
     *,
     follow: bool = True,
-    skip: Optional[str] = None,
+    skip: Collection[str] = (),
     keep_existing: bool = False,
 ) -> None:
     """Clone a file or a directory tree; directories are made anew, and what is there is merged with.
@@ -127,7 +127,7 @@ def clone(
         target: Where it shall be; its parent must exist.
         cloner: How files are cloned.
         follow: Clone what lies behind a link that leads out of the tree, instead of refusing it.
-        skip: Name of an entry of ``source`` that stays behind.
+        skip: Names of entries of ``source`` that stay behind.
         keep_existing: Leave a file alone that is already at its target, instead of replacing it.
 
     Raises:
@@ -146,7 +146,7 @@ def clone(
         os.makedirs(there, exist_ok=True)
         with os.scandir(here) as entries:
             for entry in entries:
-                if entry.name == left_out:
+                if entry.name in left_out:
                     continue
                 path = entry.path
                 goal = there + os.sep + entry.name
@@ -164,7 +164,7 @@ def clone(
                             "tree has no end; remove the link"
                         )
                 if entry.is_dir():
-                    stack.append((path, goal, None))
+                    stack.append((path, goal, ()))
                 elif entry.is_file():
                     _make(functools.partial(cloner.file, path, goal), goal, keep_existing)
                 elif entry.is_symlink() and not os.path.exists(path):

@@ -72,6 +72,19 @@ def test_ways_to_fetch(store, here):
         store.get("wf/x", here / "y", how="teleport")
 
 
+def test_a_key_of_one_word_holds_nothing_of_the_stores_own(store, here):
+    (here / "f").write_text("1")
+    with store.staging("common/staged"):
+        store.put(here / "f", "common/a/f")
+        store.put(here / "f", "wf/b/f")
+        assert len(list(store.path_of("common").iterdir())) == 2  # the store works beside the keys
+        for key, name in (("common", "a"), ("wf", "b")):
+            store.get(key, here / "got" / key)
+            store.copy(key, f"copy/{key}")
+            for path in (here / "got" / key, store.path_of(f"copy/{key}")):
+                assert [entry.name for entry in path.iterdir()] == [name]
+
+
 def test_what_a_file_system_cannot_do_is_tried_another_way(store, here, monkeypatch):
     (here / "f").write_text("1")
     store.put(here / "f", "wf/x")
