@@ -1,4 +1,4 @@
-"""What dflow sends elsewhere and dflow_hpc does not: its plugins for Bohrium, and names without any counterpart.
+"""What dflow sends elsewhere and dflow_hpc does not: its plugins for services, and names without any counterpart.
 
 Programs import these at their heads and often need none of them: their executor is chosen by a settings file, their
 storage client belongs to a branch not taken. So importing works, and so does building what only keeps its arguments.
@@ -68,8 +68,19 @@ bohrium_config: Dict[str, Any] = {
 """``dflow.plugins.bohrium.config``: programs write their account into it. Nobody reads it here."""
 
 
-class TiefblueClient(StorageClient):
-    """dflow's client of Bohrium's storage; runs on this machine need none.
+class RayClusterExecutor(ElsewhereExecutor):
+    """dflow's executor for a Ray cluster."""
+
+    def __init__(self, ray_host: str, ray_remote_path: str = "/tmp/ray", **given: Any):  # noqa: S108  (dflow's default)
+        super().__init__(ray_host=ray_host, ray_remote_path=ray_remote_path, **given)
+
+
+datasets_config: Dict[str, Any] = {}
+"""``dflow.plugins.datasets.config``: programs write their account into it. Nobody reads it here."""
+
+
+class _ElsewhereClient(StorageClient):
+    """Keeps what a storage client of dflow was given, and refuses when a file is asked of it.
 
     Args:
         **given: The account; each becomes an attribute.
@@ -80,11 +91,33 @@ class TiefblueClient(StorageClient):
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise StorageError(
-            "a file was asked of Bohrium's storage (TiefblueClient), which dflow_hpc does not speak to. Set "
+            f"a file was asked of {type(self).__name__}, whose service dflow_hpc does not speak to. Set "
             "s3_config['storage_client'] to None, and s3_config['endpoint'] to an S3 server."
         )
 
     upload = download = list = copy = get_md5 = _refuse
+
+
+class TiefblueClient(_ElsewhereClient):
+    """dflow's client of Bohrium's storage; runs on this machine need none."""
+
+
+class OSSClient(_ElsewhereClient):
+    """dflow's client of Aliyun's object storage; runs on this machine need none."""
+
+    def __init__(self, endpoint: Optional[str] = None, bucket_name: Optional[str] = None, **given: Any):
+        super().__init__(endpoint=endpoint, bucket_name=bucket_name, **given)
+
+
+class _Refusing(type):
+    """The class of stand-ins: refuses what is asked of one by name, such as ``DatasetsArtifact.from_urn(...)``."""
+
+    advice: str
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise DflowError(f"{cls.__name__}.{name} was asked for; {cls.advice}")
 
 
 @lru_cache
@@ -97,6 +130,7 @@ def stand_in(name: str, advice: str) -> Type[Any]:
     """
 
     def refuse(cls: Type[Any], *_: Any, **__: Any) -> Any:
-        raise DflowError(f"{cls.__name__} was called; dflow_hpc has no counterpart of dflow's {name}. {advice}")
+        raise DflowError(f"{cls.__name__} was called; {cls.advice}")
 
-    return type(name, (), {"__new__": refuse, "__doc__": f"dflow's {name}: {advice}", "__module__": __name__})
+    advice = f"dflow_hpc has no counterpart of dflow's {name}. {advice}"
+    return _Refusing(name, (), {"__new__": refuse, "advice": advice, "__doc__": advice, "__module__": __name__})

@@ -49,7 +49,12 @@ _ROWS = {
     "dflow.plugins.bohrium": """config TiefblueClient BohriumExecutor BohriumContext BohriumDatasetsArtifact
         create_job_group""",
     "dflow.plugins.dispatcher": "DispatcherExecutor",
+    "dflow.plugins.datasets": "config DatasetsArtifact",
+    "dflow.plugins.launching": "OP_to_parser",
     "dflow.plugins.lebesgue": "LebesgueExecutor LebesgueContext",
+    "dflow.plugins.metadata": "MetadataClient",
+    "dflow.plugins.oss": "OSSClient",
+    "dflow.plugins.ray": "RayClusterExecutor",
 }
 
 MODULES: Dict[str, List[str]] = {module: names.split() for module, names in _ROWS.items()}
@@ -78,19 +83,27 @@ ELSEWHERE: Dict[str, str] = {
     "ContainerExecutor": "dflow_hpc.compat.executors:ContainerExecutor",
     **dict.fromkeys(("BohriumExecutor", "BohriumContext"), "dflow_hpc.compat.elsewhere:BohriumExecutor"),
     **dict.fromkeys(("LebesgueExecutor", "LebesgueContext"), "dflow_hpc.compat.elsewhere:BohriumExecutor"),
-    "TiefblueClient": "dflow_hpc.compat.elsewhere:TiefblueClient",
+    "RayClusterExecutor": "dflow_hpc.compat.elsewhere:RayClusterExecutor",
+    **{name: f"dflow_hpc.compat.elsewhere:{name}" for name in ("OSSClient", "TiefblueClient")},
     "dflow.plugins.bohrium.config": "dflow_hpc.compat.elsewhere:bohrium_config",
+    "dflow.plugins.datasets.config": "dflow_hpc.compat.elsewhere:datasets_config",
 }
 """Name, or the whole name where it means something else in other modules -> ``module:attribute``."""
 
 PLACE = "Give the step the name of a machine instead, `Step(..., executor='NAME')`, and describe that machine once."
 
+_LINEAGE = "Lineage is not recorded; each run's journal says what came from what."
+_DATA = "Put the data where the machine's steps find it, or upload_artifact() it."
+
 INSTEAD: Dict[str, str] = {
     "Resource": "A step that creates a Kubernetes object is not supported.",
     "DockerSecret": "Name an existing secret of the cluster in `image_pull_secrets`.",
-    "LineageClient": "Lineage is not recorded; each run's journal says what came from what.",
+    "LineageClient": _LINEAGE,
+    "MetadataClient": _LINEAGE,
+    "DatasetsArtifact": _DATA,
+    "OP_to_parser": "Write the program's arguments with argparse, and call submit().",
     "PVC": "Pass files as artifacts.",
-    "BohriumDatasetsArtifact": "Put the data where the machine's steps find it, or upload_artifact() it.",
+    "BohriumDatasetsArtifact": _DATA,
     "create_job_group": PLACE,
     "query_archived_workflows": "Use query_workflows().",
     "gen_code": "Write the manifest with Workflow.to_yaml().",

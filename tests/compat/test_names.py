@@ -76,7 +76,7 @@ assert dflow.utils.flatten({"a": [1]}) == {"a.0": 1}
 set_config(mode="debug")
 assert dflow.config["mode"] == "debug"
 for statement in (
-    "import dflow.plugins.ray",
+    "import dflow.plugins.nothing",
     "from dflow import Stepp",
     "import dflow.nothing",
 ):
@@ -89,7 +89,7 @@ for statement in (
 
 def test_import_statements_of_dflow_scripts(tmp_path):
     lines = python(IMPORTS, cwd=tmp_path).splitlines()
-    assert "dflow.plugins.ray was imported" in lines[0]
+    assert "dflow.plugins.nothing was imported" in lines[0]
     assert "Step(..., executor='NAME')" in lines[0]
     assert "cannot import name 'Stepp' from 'dflow'" in lines[1]
     assert "No module named 'dflow.nothing'" in lines[2]
@@ -106,6 +106,7 @@ from dflow.plugins import bohrium
 from dflow.plugins.bohrium import BohriumContext, TiefblueClient
 from dflow.plugins.dispatcher import DispatcherExecutor
 from dflow.plugins.lebesgue import LebesgueExecutor
+from dflow.plugins.ray import RayClusterExecutor
 assert dflow.plugins.dispatcher.DispatcherExecutor is DispatcherExecutor
 assert bohrium.config["username"] is None and bohrium.config is not config
 assert list(inspect.signature(DispatcherExecutor.__init__).parameters)[:3] == ["self", "host", "queue_name"]
@@ -117,19 +118,57 @@ wf = Workflow("elsewhere")
 wf.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo"), executor=LebesgueExecutor(extra={})))
 everywhere = Workflow("everywhere", context=BohriumContext(executor="mixed", extra={}, username="", password=""))
 everywhere.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo")))
-for workflow in (wf, everywhere):
+ray = Workflow("ray")
+ray.add(Step("say", ShellOPTemplate("say", image="busybox", script="echo"), executor=RayClusterExecutor("ray://head:1")))
+for workflow in (wf, everywhere, ray):
     try:
         workflow.to_dict()
     except CompileError as error:
         print(error)
 """
 
+SERVICES = """
+from dflow_hpc.compat import install
+install()
+from dflow.plugins.bohrium import BohriumDatasetsArtifact, TiefblueClient
+from dflow.plugins.datasets import DatasetsArtifact, config
+from dflow.plugins.launching import OP_to_parser
+from dflow.plugins.metadata import MetadataClient
+from dflow.plugins.oss import OSSClient
+from dflow_hpc.errors import DflowError
+config["user"] = "me"
+assert not hasattr(OP_to_parser, "__wrapped__")
+for refused in (
+    lambda: DatasetsArtifact.from_urn("launching+datasets://set@1"),
+    lambda: BohriumDatasetsArtifact("/bohr/set"),
+    lambda: MetadataClient(project="p", token="t"),
+    lambda: OP_to_parser(object),
+    lambda: OSSClient("https://oss", bucket_name="b").download("key", "path"),
+    lambda: TiefblueClient(project_id=1).upload("key", "path"),
+):
+    try:
+        refused()
+    except DflowError as error:
+        print(error)
+"""
+
+
+def test_other_services_can_be_imported_and_are_refused_where_they_are_needed(tmp_path):
+    lines = python(SERVICES, cwd=tmp_path).splitlines()
+    assert lines[0].startswith("DatasetsArtifact.from_urn was asked for; dflow_hpc has no counterpart of dflow's ")
+    assert lines[1].startswith("BohriumDatasetsArtifact was called; ")
+    assert [line.endswith("or upload_artifact() it.") for line in lines[:2]] == [True, True]
+    assert lines[2].endswith("journal says what came from what.")
+    assert lines[3].endswith("with argparse, and call submit().")
+    assert lines[4].startswith("a file was asked of OSSClient, ")
+    assert lines[5].startswith("a file was asked of TiefblueClient, ")
+
 
 def test_executors_of_other_services_can_be_made_and_are_refused_before_a_run(tmp_path):
     lines = python(PLUGINS, cwd=tmp_path).splitlines()
-    assert len(lines) == 2
-    for line in lines:
-        assert "given to BohriumExecutor," in line
+    assert len(lines) == 3
+    for line, name in zip(lines, ("BohriumExecutor", "BohriumExecutor", "RayClusterExecutor"), strict=True):
+        assert f"given to {name}," in line
         assert "Step(..., executor='NAME')" in line
 
 
