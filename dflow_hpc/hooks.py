@@ -9,6 +9,7 @@ This module travels with the author's code: standard library only, valid Python 
 """
 
 import importlib
+import sys
 from typing import Any, Callable, Dict, Union
 
 NO_CONTEXT = object()
@@ -25,6 +26,15 @@ def register(name: str, target: Union[str, Callable[..., Any]]) -> None:
         target: A callable, or ``"package.module:attribute"`` to be imported on first use.
     """
     _registered[name] = target
+
+
+def speaks_dflow() -> bool:
+    """Say whether the program of this process has imported ``dflow``, which is dflow_hpc here (``compat``).
+
+    Lower layers ask where a rule of theirs would refuse what works in dflow.
+    """
+    spec = getattr(sys.modules.get("dflow"), "__spec__", None)
+    return spec is not None and spec.origin == "dflow_hpc.compat"
 
 
 def resolve(name: str) -> Callable[..., Any]:

@@ -21,8 +21,8 @@ from typing import Any, Callable, ClassVar, Dict, Generic, List, Mapping, NamedT
 from dflow_hpc import hooks
 from dflow_hpc.errors import ModelError, SignError
 from dflow_hpc.op.opio import OPIO, OPIOSign
-from dflow_hpc.op.signs import Artifact, BigParameter, Sign
-from dflow_hpc.op.typecheck import check_type, is_type, type_name
+from dflow_hpc.op.signs import Artifact, BigParameter, Sign, is_declaration
+from dflow_hpc.op.typecheck import check_type, type_name
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[-a-zA-Z0-9_]+\Z")
@@ -361,7 +361,7 @@ def checked_sign(op: Any, side: str) -> OPIOSign:
     for name, declared in sign.items():
         if not isinstance(name, str) or not _NAME.match(name):
             raise SignError(f"the {side} sign of {owner} has the key {name!r}; a name is letters, digits, - and _.")
-        if not isinstance(declared, Sign) and not is_type(declared):
+        if not isinstance(declared, Sign) and not is_declaration(declared):
             raise SignError(
                 f"{side} {name!r} of {owner} is declared as {declared!r}; expected a type, Artifact(...), "
                 "Parameter(...) or BigParameter(...)."

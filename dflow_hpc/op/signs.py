@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterable, List, NoReturn, Optional, Set, Tuple, Un
 
 from dflow_hpc.config import config
 from dflow_hpc.errors import SignError
+from dflow_hpc.hooks import speaks_dflow
 from dflow_hpc.op.hdf5 import HDF5Datasets
 from dflow_hpc.op.typecheck import is_type, type_name
 
@@ -50,6 +51,15 @@ def _is_artifact_type(annotation: Any) -> bool:
     return False
 
 
+def is_declaration(annotation: Any) -> bool:
+    """Say whether something can be declared as the type of a value.
+
+    dflow never looks at what is no type (``[str]``, ``"dpdata.System"``, ``any``), and programs written for it rely on
+    that: there it stands, and the value is not checked.
+    """
+    return is_type(annotation) or (speaks_dflow() and not isinstance(annotation, Sign))
+
+
 class Sign:
     """What the three kinds of sign have in common: a checked ``type``, and free attributes such as ``description``."""
 
@@ -80,7 +90,7 @@ class Sign:
                 )
 
     def _check_type(self, annotation: Any) -> None:
-        if not is_type(annotation):
+        if not is_declaration(annotation):
             raise SignError(
                 f"{type(self).__name__}(type=...) was given {annotation!r}; expected a type, such as int, "
                 "List[float] or Optional[str]. Write the type itself, not its name as text or a value of it."
