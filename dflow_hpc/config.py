@@ -71,7 +71,11 @@ SETTINGS: Mapping[str, Setting] = {
     "detach": Setting(False, boolize, "submit() returns at once; the run goes on in a process of its own"),
     "debug_workdir": Setting(".", str, "directory in which local runs lie"),
     "debug_artifact_dir": Setting(".", str, "directory of uploaded artifacts, below debug_workdir"),
-    "debug_copy_method": Setting(None, nullable, "how inputs are staged: symlink, link, copy; none: the cheapest safe"),
+    "debug_copy_method": Setting(
+        None,
+        nullable,
+        "how inputs are staged: symlink, link, copy, small (copies up to 1 MiB), none: cheapest safe",
+    ),
     "debug_pool_workers": Setting(None, _integer, "leaves that run at once; none: as many as cores, -1: no limit"),
     "debug_failfast": Setting(False, boolize, "stop a local run at the first failed step"),
     "debug_s3": Setting(False, boolize, "local runs keep their artifacts in S3"),

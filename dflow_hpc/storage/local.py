@@ -42,6 +42,7 @@ _HOW = {
     "link": (trees.HARDLINK, trees.SYMLINK, trees.COPY),  # dflow's word
     "symlink": (trees.SYMLINK, trees.COPY),
     "copy": trees.INDEPENDENT,
+    "small": trees.CHEAPEST,
 }
 _ADVICE = {
     errno.ENOSPC: "the file system is full: free some space and resume",
@@ -195,7 +196,7 @@ class LocalStore:
                 archive is unpacked, as Argo does: one with a single top entry becomes that entry.
             sub_path: What to take of it, relative to it.
             how: ``reflink``, ``hardlink`` (or ``link``), ``symlink``, ``copy`` (files of one's own, writable); None
-                is the cheapest for a reader who does not write.
+                is the cheapest for a reader who does not write, ``small`` the same with small files of one's own.
             skip: An entry at its top that stays behind.
             keep_existing: Leave files alone that are already there.
             bring: Fetch first what of it lies elsewhere.
@@ -224,7 +225,7 @@ class LocalStore:
 
                 extract(path, goal)
                 return trees.COPY
-            cloner = trees.Cloner(_HOW[how], writable=how == "copy")
+            cloner = trees.Cloner(_HOW[how], writable=how == "copy", small=how == "small")
             left_out = self._left_out(key, path, skip)
             trees.clone(path, goal, cloner, skip=left_out, keep_existing=keep_existing)
             return cloner.way

@@ -26,6 +26,8 @@ CHEAPEST = (REFLINK, HARDLINK, SYMLINK, COPY)
 """For readers that promise not to write: the first way that works here."""
 INDEPENDENT = (REFLINK, COPY)
 """For files of one's own: later writes to source or target do not show in the other."""
+SMALL = 1 << 20
+"""Up to this many bytes a file is small: where small files are to be one's own, a copy of it costs next to nothing."""
 
 _FICLONE = 0x40049409  # include/uapi/linux/fs.h: _IOW(0x94, 9, int)
 # What these say is "not this way, here", never "not at all".
@@ -39,11 +41,13 @@ class Cloner:
     Args:
         ways: Ways in the order of preference. One that fails because the file system cannot do it is not tried again.
         writable: Let a file that is the target's own be writable for its owner, whatever its source was.
+        small: Let small files be the target's own, writable, and only the others come by ``ways``.
     """
 
-    def __init__(self, ways: Tuple[str, ...], writable: bool = False):
+    def __init__(self, ways: Tuple[str, ...], writable: bool = False, small: bool = False):
         self._ways = list(ways)
         self._more_mode = stat.S_IWUSR if writable else 0
+        self._small = Cloner(INDEPENDENT, writable=True) if small else None
 
     @property
     def way(self) -> str:
@@ -56,6 +60,9 @@ class Cloner:
         Raises:
             OSError: No way works; ``FileExistsError`` where ``target`` exists.
         """
+        if self._small is not None and os.stat(source).st_size <= SMALL:
+            self._small.file(source, target)
+            return
         while True:
             try:
                 if self._ways[0] == HARDLINK:
@@ -350,12 +357,17 @@ class Snapshot(NamedTuple):
     """Path relative to ``root`` (empty for ``root`` itself), size in bytes, modification time in nanoseconds."""
 
 
-def snapshot(path: Union[str, os.PathLike[str]]) -> Snapshot:
-    """Return name, size and modification time of a file, or of every file of a tree; links are followed."""
+def snapshot(path: Union[str, os.PathLike[str]], above: int = -1) -> Snapshot:
+    """Return name, size and modification time of a file, or of every file of a tree; links are followed.
+
+    Args:
+        path: The file or tree.
+        above: Leave files out that have at most so many bytes.
+    """
     root = os.fspath(path)
     if not os.path.isdir(root):
         info = os.stat(root)
-        return Snapshot(root, (("", info.st_size, info.st_mtime_ns),))
+        return Snapshot(root, (("", info.st_size, info.st_mtime_ns),) if info.st_size > above else ())
     files = []
     stack = [(root, "")]
     while stack:
@@ -366,7 +378,8 @@ def snapshot(path: Union[str, os.PathLike[str]]) -> Snapshot:
                     stack.append((entry.path, name + entry.name + "/"))
                 elif entry.is_file():
                     info = entry.stat()
-                    files.append((name + entry.name, info.st_size, info.st_mtime_ns))
+                    if info.st_size > above:
+                        files.append((name + entry.name, info.st_size, info.st_mtime_ns))
     return Snapshot(root, tuple(files))
 
 

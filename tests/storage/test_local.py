@@ -72,6 +72,22 @@ def test_ways_to_fetch(store, here):
         store.get("wf/x", here / "y", how="teleport")
 
 
+def test_small_files_are_ones_own_where_that_is_asked_for(store, here):
+    (here / "in").mkdir()
+    (here / "in" / "small").write_text("1")
+    (here / "in" / "large").write_bytes(bytes(trees.SMALL + 1))
+    store.put(here / "in", "wf/x")
+    assert store.get("wf/x", here / "out", how="small") in ("reflink", "hardlink")
+    before = snapshot(here / "out", above=trees.SMALL)
+    for name in ("small", "large"):
+        (here / "out" / name).chmod(0o644)
+        with (here / "out" / name).open("a") as file:
+            file.write("2")
+    assert store.path_of("wf/x/small").read_text() == "1"
+    assert changed(before) == ["large"]
+    assert snapshot(here / "out" / "small", above=trees.SMALL).files == ()
+
+
 def test_a_key_of_one_word_holds_nothing_of_the_stores_own(store, here):
     (here / "f").write_text("1")
     with store.staging("common/staged"):

@@ -11,6 +11,7 @@ from dflow_hpc.engines.local.work import placement
 from dflow_hpc.engines.local.work.records import read_record
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.profiles import placing
+from dflow_hpc.storage.trees import SMALL
 
 
 def alive(words):
@@ -233,6 +234,23 @@ def test_an_input_that_is_changed_in_place_fails_the_leaf(kit):
     assert outcome.phase == "Error"
     assert "the input artifact 'data' was changed" in outcome.message
     assert "declare `Artifact(..., writable=True)`" in outcome.message
+
+
+def test_only_small_inputs_of_an_op_may_be_changed_where_they_are_copies(kit):
+    path = store_text(kit, "data")
+    [small] = kit.run(kit.request(kit.op("append"), artifacts=[artifact(kit)]), copy_method="small")
+    assert small.phase == "Succeeded", small.message
+    assert path.read_text() == "data"
+    large = "d" * (SMALL + 1)
+    store_text(kit, large)
+    script = kit.request(
+        kit.script("echo more >>/tmp/data", inputs={"artifacts": [{"name": "data", "path": "/tmp/data"}]}),
+        artifacts=[artifact(kit, path="/tmp/data")],
+    )
+    op = kit.request(kit.op("append"), artifacts=[artifact(kit)])
+    as_in_a_pod, changed = kit.run(script, op, copy_method="small")
+    assert as_in_a_pod.phase == "Succeeded", as_in_a_pod.message
+    assert changed.phase == "Error" and "the input artifact 'data' was changed" in changed.message
 
 
 def test_a_writable_input_is_a_copy(kit):

@@ -26,6 +26,7 @@ from dflow_hpc.engines.local.state import RunState, to_run_again
 from dflow_hpc.engines.local.work.workers import end_leftovers
 from dflow_hpc.errors import ConfigError, EngineError
 from dflow_hpc.executors.journal import Journal
+from dflow_hpc.hooks import speaks_dflow
 from dflow_hpc.storage.local import LocalStore
 from dflow_hpc.storage.transfer import bring_uploads
 
@@ -42,7 +43,7 @@ _KEPT_SETTINGS = (
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "isolation": ("fork", "spawn"),
-    "debug_copy_method": (None, "symlink", "link", "copy"),
+    "debug_copy_method": (None, "symlink", "link", "copy", "small"),
     "runtime": (None, "host", "podman", "docker", "apptainer"),
 }
 """Settings that are one of a few words; another would be taken for the default one, silently."""
@@ -85,6 +86,8 @@ def new_run(
             )
     metadata = compiled.manifest.get("metadata") or {}
     settings = {**{name: config[name] for name in _KEPT_SETTINGS}, "origin": _origin()}
+    if settings["debug_copy_method"] is None and speaks_dflow():
+        settings["debug_copy_method"] = "small"  # OPs written for pods, which have files of their own, edit them
     run = RunDir.create(base, metadata, id=id, settings=settings)
     try:
         if compiled.bundle is not None:

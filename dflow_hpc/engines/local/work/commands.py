@@ -93,7 +93,8 @@ def run(leaf: Leaf) -> dict[str, Any]:
 
 def _stage(leaf: Leaf, view: View) -> staging.Inputs:
     # A foreign program may change its inputs, as it may in a pod: it gets files of its own unless the user chose.
-    inputs = staging.Inputs(leaf.settings["store"], leaf.settings["copy_method"] or "copy", [])
+    chosen = leaf.settings["copy_method"]
+    inputs = staging.Inputs(leaf.settings["store"], "copy" if chosen in (None, "small") else chosen, [])
     for artifact in sorted(leaf.inputs.get("artifacts") or [], key=lambda item: len(str(item.get("path")))):
         inputs.stage(artifact, view.own_path(artifact["path"]))
     source = (leaf.template.get("script") or {}).get("source")

@@ -108,7 +108,7 @@ class Inputs:
 
     Args:
         store: Description of the store.
-        copy_method: How objects are brought where the template does not need its own copy; None is the cheapest.
+        copy_method: How objects are brought where the template does not need its own copy: ``how`` of the store.
         writable: Names of artifacts that the leaf may change.
     """
 
@@ -158,9 +158,9 @@ class Inputs:
         except OSError as error:
             raise StagingError("init", f"artifact {name} failed to load: {error}") from error
         if not own and how != "copy":
-            from dflow_hpc.storage.local import snapshot
+            from dflow_hpc.storage.trees import SMALL, snapshot
 
-            self._staged.append((name, snapshot(target)))
+            self._staged.append((name, snapshot(target, above=SMALL if self._copy_method == "small" else -1)))
 
     @staticmethod
     def _download(artifact: dict[str, Any], target: str) -> None:
