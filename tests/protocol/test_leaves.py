@@ -269,6 +269,15 @@ def test_only_one_job_runs_an_attempt_but_a_requeue_of_it_goes_on(machine):
     assert (machine.root / "k" / "ledger").read_text() == "run\nrun\n"
 
 
+def test_markers_come_although_the_scheduler_hangs(machine, monkeypatch):
+    machine.submit("b", {"k-1": machine.command("true")})
+    machine.wait("k-1")
+    monkeypatch.setenv("DFH_BOUND", "1")
+    reply = machine.scripts.ask(Questions(run={"queue": "echo some; exec sleep 60"}, wait_for=["k-1"]))
+    assert (reply.ran["queue"].rc, reply.ran["queue"].out) == (124, b"some\n")
+    assert reply.ended == ("k-1",)
+
+
 def test_of_two_starts_of_one_job_the_last_one_counts(machine):
     """PBS requeues the members of a node that it gave up, under their ids; what runs there may still go on."""
     (machine.stub / "hold").touch()
