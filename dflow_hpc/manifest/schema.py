@@ -11,18 +11,19 @@ from typing import Any
 
 from dflow_hpc.manifest.view import Json, text_of
 
-# Type: then pairs of the fields' type and their names. Types: s text, * anything, [T list of T, {T object of T.
+# Type: then pairs of the fields' type and their names. Types: s text, t text of anything, * anything,
+# [T list of T, {T object of T.
 _TABLE = """
 Workflow: s apiVersion kind; ObjectMeta metadata; WorkflowSpec spec; * status
 ObjectMeta: {s annotations labels; s creationTimestamp deletionTimestamp generateName name namespace resourceVersion
   selfLink uid; * deletionGracePeriodSeconds generation; [s finalizers; [* managedFields ownerReferences
 WorkflowSpec: * activeDeadlineSeconds affinity archiveLogs automountServiceAccountToken dnsConfig hostNetwork
-  parallelism podDisruptionBudget podGC priority securityContext suspend; Arguments arguments;
+  parallelism podDisruptionBudget priority securityContext suspend; Arguments arguments;
   WorkflowLevelArtifactGC artifactGC; ArtifactRepositoryRef artifactRepositoryRef; s dnsPolicy entrypoint onExit
   podPriorityClassName podSpecPatch schedulerName serviceAccountName shutdown; ExecutorConfig executor;
   {LifecycleHook hooks; [* hostAliases imagePullSecrets tolerations volumeClaimTemplates volumes; Metrics metrics;
-  {s nodeSelector; Metadata podMetadata; RetryStrategy retryStrategy; Synchronization synchronization; Template
-  templateDefaults; [Template templates; TTLStrategy ttlStrategy; VolumeClaimGC volumeClaimGC; WorkflowMetadata
+  {s nodeSelector; PodGC podGC; Metadata podMetadata; RetryStrategy retryStrategy; Synchronization synchronization;
+  Template templateDefaults; [Template templates; TTLStrategy ttlStrategy; VolumeClaimGC volumeClaimGC; WorkflowMetadata
   workflowMetadata; WorkflowTemplateRef workflowTemplateRef
 Arguments: [Artifact artifacts; [Parameter parameters
 WorkflowLevelArtifactGC: * forceFinalizerRemoval; Metadata podMetadata; s podSpecPatch serviceAccountName strategy
@@ -47,9 +48,9 @@ WorkflowTemplateRef: * clusterScope; s name
 Artifact: ArchiveStrategy archive; * archiveLogs artifactGC deleted mode optional recurseMode; ArtifactoryArtifact
   artifactory; AzureArtifact azure; s from fromExpression globalName name path subPath; GCSArtifact gcs; GitArtifact
   git; HDFSArtifact hdfs; HTTPArtifact http; OSSArtifact oss; RawArtifact raw; S3Artifact s3
-Parameter: s default description globalName name value; [s enum; ValueFrom valueFrom
+Parameter: s description globalName name; t default value; [t enum; ValueFrom valueFrom
 TemplateRef: * clusterScope; s name template
-Prometheus: Counter counter; * gauge histogram; s help name when; [MetricLabel labels
+Prometheus: Counter counter; Gauge gauge; Histogram histogram; s help name when; [MetricLabel labels
 RetryAffinity: * nodeAntiAffinity
 Backoff: s cap duration factor maxDuration
 Mutex: * database; s name namespace
@@ -93,8 +94,13 @@ OSSArtifact: * accessKeySecret createBucketIfNotPresent secretKeySecret useSDKCr
 RawArtifact: s data
 S3Artifact: * accessKeySecret caSecret insecure secretKeySecret sessionTokenSecret useSDKCreds; s bucket endpoint
   key region roleARN; CreateS3BucketOptions createBucketIfNotPresent; S3EncryptionOptions encryptionOptions
-ValueFrom: * configMapKeyRef supplied; s default event expression jqFilter jsonPath parameter path
+ValueFrom: * configMapKeyRef supplied; t default; s event expression jqFilter jsonPath parameter path
 Counter: s value
+Gauge: s operation value; * realtime
+Histogram: [* buckets; s value
+PodGC: s deleteDelayDuration strategy; LabelSelector labelSelector
+LabelSelector: [LabelRequirement matchExpressions; {s matchLabels
+LabelRequirement: s key operator; [s values
 MetricLabel: s key value
 SyncDatabaseRef: s key
 EnvVar: s name value; * valueFrom
@@ -171,17 +177,22 @@ def _value(value: Any, kind: str, where: str) -> Any:
     """
     if value is None or kind == "*":
         return value
-    if kind == "s":
-        return text_of(value) if isinstance(value, (bool, int, float)) else value
+    if kind in ("s", "t") and not isinstance(value, (list, dict)):
+        return text_of(value)
+    if kind == "t":
+        return value
     if kind == "[[WorkflowStep" and isinstance(value, list):  # a group of one step may stand without its list
         value = [[group] if isinstance(group, dict) else group for group in value]
-    shape: type[Any] = list if kind[0] == "[" else dict
+    shape: type[Any] = str if kind == "s" else list if kind[0] == "[" else dict
     if not isinstance(value, shape):
         found = {str: "string", list: "array", dict: "object", bool: "bool"}.get(type(value), "number")
-        wanted = {"[": "an array", "{": "an object"}.get(kind[0], f"an object {kind}")
+        wanted = {"[": "an array", "{": "an object", "s": "a string"}.get(kind[0], f"an object {kind}")
         raise Malformed(f"json: cannot unmarshal {found} into {where}, which is {wanted}")
     if kind[0] == "[":
-        items = [_value(item, kind[1:], where) for item in value]
+        # As Go reads a list: what is null in it is an empty one of its kind.
+        inner = kind[1:]
+        empty: Any = {"[": [], "*": None, "s": "", "t": ""}.get(inner[0], {})
+        items = [empty if item is None else _value(item, inner, where) for item in value]
         return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
     if kind[0] == "{":
         pairs = {key: _value(item, kind[1:], where) for key, item in value.items()}

@@ -271,6 +271,8 @@ def test_unknown_fields_are_named():
     ("path", "value", "problem"),
     [
         ("spec.templates", {}, "object into WorkflowSpec.templates, which is an array"),
+        ("spec.entrypoint", ["main"], "array into WorkflowSpec.entrypoint, which is a string"),
+        (f"{STEP}.withParam", {}, "object into WorkflowStep.withParam, which is a string"),
         ("spec.templates.0", "main", "string into WorkflowSpec.templates, which is an object Template"),
         ("spec.templates.0.steps.0", "a", "string into Template.steps, which is an array"),
         (f"{STEP}.arguments", [], "array into WorkflowStep.arguments, which is an object Arguments"),
@@ -279,6 +281,14 @@ def test_unknown_fields_are_named():
 )
 def test_what_has_the_wrong_shape_is_named(path, value, problem):
     assert problem_of(changed(path, value)) == f"cannot unmarshall spec: json: cannot unmarshal {problem}"
+
+
+def test_null_in_a_list_is_an_empty_one_of_its_kind():
+    made = copy.deepcopy(GOOD)
+    made["spec"]["templates"][0]["steps"][0][0] = None
+    made["spec"]["templates"][2]["script"]["args"] = [None]
+    assert problem_of(made) == "invalid spec: templates.main.steps[0].name is required"
+    assert normalise(made)["spec"]["templates"][2]["script"]["args"] == [""]
 
 
 def test_a_group_of_one_step_may_stand_without_its_list():
