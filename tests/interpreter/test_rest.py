@@ -230,6 +230,24 @@ def test_volumes_of_the_workflow_reach_the_leaf(run):
     assert done.host.requests[0].template["volumes"] == volumes
 
 
+@pytest.mark.parametrize("place", ["container", "sidecars", "containerSet"])
+def test_a_mount_of_a_volume_that_is_not_declared_is_an_error(run, place):
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("own", "shared", "claimed", "nowhere")]
+    container = {"name": "c", "image": "i", "volumeMounts": mounts}
+    part = {"container": container, "sidecars": [container], "containerSet": {"containers": [container]}}[place]
+    template = {"name": "l", "volumes": [{"name": "own", "emptyDir": {}}], place: part}
+    if place == "sidecars":
+        template["container"] = {"image": "i"}
+    spec = {
+        "volumes": [{"name": "shared", "emptyDir": {}}],
+        "volumeClaimTemplates": [{"metadata": {"name": "claimed"}, "spec": {}}],
+    }
+    done = run(steps("main", step("a", "l")), template, spec=spec)
+    assert not done.host.requests
+    assert done.phase == "Failed"
+    assert done.node("[0].a")["message"] == "volume 'nowhere' not found in workflow spec"
+
+
 @pytest.mark.parametrize(("whole", "own", "kept"), [(True, None, True), (True, False, False), (False, True, True)])
 def test_logs_are_archived_as_the_template_says_else_as_the_workflow(run, whole, own, kept):
     place = {} if own is None else {"archiveLocation": {"archiveLogs": own}}

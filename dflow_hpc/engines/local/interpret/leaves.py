@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dflow_hpc.engines.local.interpret.call import Work
@@ -79,6 +80,7 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
     if executor.archive_logs is not None:
         place = {"archiveLogs": executor.archive_logs, **(body.get("archiveLocation") or {})}
         body = {**body, "archiveLocation": place}
+    _check_volumes(body, executor.templates.claims)
     name = executor.pod_name(node["name"], work.template)
     if not _POD_NAME.match(name):
         raise TemplateError(
@@ -105,6 +107,17 @@ def _request(executor: Executor, work: Work, node: Node, containers: dict[str, N
         timeout=_timeout(body),
         retry_id=executor.tree.id_of(node["name"].rpartition("(")[0]) if _is_attempt(node) else None,
     )
+
+
+def _check_volumes(body: Json, claims: Collection[str]) -> None:
+    group = body.get("containerSet") or {}
+    mounting = [body.get("container"), body.get("script"), group, *(group.get("containers") or ())]
+    mounting += [*(body.get("initContainers") or ()), *(body.get("sidecars") or ())]
+    known = {volume["name"] for volume in body.get("volumes") or ()}
+    for container in mounting:
+        for mount in (container or {}).get("volumeMounts") or ():
+            if mount.get("name") not in known and mount.get("name") not in claims:
+                raise TemplateError(f"volume '{mount.get('name') or ''}' not found in workflow spec")
 
 
 class _Reports:

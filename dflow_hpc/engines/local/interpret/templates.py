@@ -159,6 +159,9 @@ class Templates:
         self._defaults: Json = spec.get("templateDefaults") or {}
         self._retry: Json | None = spec.get("retryStrategy")
         self._volumes: list[Json] = spec.get("volumes") or []
+        claims = spec.get("volumeClaimTemplates") or ()
+        self.claims: set[str] = {(claim.get("metadata") or {}).get("name") or "" for claim in claims}
+        """Names of the volumes that are made for the workflow."""
         self._foreign: dict[tuple[bool, str], Scope] = {}
         for document in resources:
             if document["kind"] in ("WorkflowTemplate", "ClusterWorkflowTemplate"):
