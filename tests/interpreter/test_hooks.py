@@ -1,3 +1,5 @@
+import json
+
 from tests.interpreter.conftest import dag, leaf, step, steps
 
 
@@ -9,7 +11,10 @@ def test_the_exit_handler_of_the_workflow_runs_whatever_became_of_it(run):
         assert (done.phase, done.phases()[".onExit"]) == (phase, "Succeeded")
         assert done.node(".onExit")["nodeFlag"] == {"hooked": True}
         assert done.host.requests[1].template["script"]["source"].startswith(phase)
-    assert '\\"displayName\\":\\"w\\"' in done.host.requests[1].template["script"]["source"]
+    told = json.loads(done.host.requests[1].template["script"]["source"].removeprefix("Failed "))
+    [failure] = json.loads(told)
+    assert list(failure) == ["displayName", "message", "templateName", "phase", "podName", "finishedAt"]
+    assert (failure["displayName"], failure["message"]) == ("w", "main: Error (exit code 1)")
     assert done.children("") == []
 
 

@@ -94,17 +94,18 @@ def _parameters(parameters: list[Json], resources: Iterable[Json]) -> dict[str, 
 
 
 def failures(workflow: str, nodes: Iterable[Node]) -> str:
-    """Return ``workflow.failures``: a JSON list of what failed, quoted once more as Argo does."""
+    """Return ``workflow.failures``: a JSON list of what failed, its keys in the order of Argo, and quoted once more."""
     found = [
         {
             "displayName": node["displayName"],
-            "finishedAt": node.get("finishedAt"),
             "message": node.get("message") or "",
+            "templateName": node.get("templateName") or "",
             "phase": node["phase"],
             "podName": pod_name(workflow, node["name"], node.get("templateName") or ""),
-            "templateName": node.get("templateName") or "",
+            "finishedAt": node.get("finishedAt"),
         }
         for node in nodes
         if node["phase"] in UNSUCCESSFUL
     ]
-    return golang.quote(gojson.dumps(found or None))
+    texts = ["{" + ",".join(f'"{key}":{gojson.dumps(value)}' for key, value in entry.items()) + "}" for entry in found]
+    return golang.quote(f"[{','.join(texts)}]" if texts else "null")
