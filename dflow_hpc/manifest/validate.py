@@ -57,7 +57,7 @@ def problem_of(workflow: Json, resources: Sequence[Json] = (), *, lint: bool = F
     if spec is None:
         return not_found(whole)
     try:
-        _Validation({**whole, "spec": spec}, known, lint).run()
+        _Validation({**whole, "spec": spec}, known, lint, whole["spec"].get("workflowTemplateRef")).run()
     except Problem as problem:
         return f"invalid spec: {problem}"
     return ""
@@ -66,8 +66,8 @@ def problem_of(workflow: Json, resources: Sequence[Json] = (), *, lint: bool = F
 class _Validation:
     """One look at a manifest; it implements what ``validate_flow`` asks for."""
 
-    def __init__(self, workflow: Json, resources: Sequence[Json], lint: bool) -> None:
-        self.workflow, self.spec = workflow, workflow["spec"]
+    def __init__(self, workflow: Json, resources: Sequence[Json], lint: bool, reference: Json | None) -> None:
+        self.workflow, self.spec, self._reference = workflow, workflow["spec"], reference
         self._alone = workflow.get("kind") in ("WorkflowTemplate", "ClusterWorkflowTemplate")
         """It is a library: what a Workflow gives it is not known."""
         self._open_values = lint or self._alone
@@ -99,17 +99,21 @@ class _Validation:
             raise Problem("spec.entrypoint is required")
         if self.spec.get("entrypoint"):
             given = None if self._alone else arguments
-            self.check_holder({"template": self.spec["entrypoint"]}, self._local, given)
+            self.check_holder(self._holder(self.spec["entrypoint"]), self._local, given)
         if self.spec.get("onExit"):
             self.globals["workflow.failures"] = True
-            self.check_holder({"template": self.spec["onExit"]}, self._local, arguments)
+            self.check_holder(self._holder(self.spec["onExit"]), self._local, arguments)
         check_hooks(self.spec.get("hooks") or {}, "hooks")
         check_pod_gc(self.spec.get("podGC") or {})
         for template in self.spec.get("templates") or ():
             try:
-                self.check_holder({"template": template["name"]}, self._local, None)
+                self.check_holder(self._holder(template["name"]), self._local, None)
             except Problem as problem:
                 raise Problem(f"templates.{template['name']} {problem}") from problem
+
+    def _holder(self, name: str) -> Json:
+        """Return what names a template of the workflow: it may lie in the WorkflowTemplate that it refers to."""
+        return {"templateRef": {**self._reference, "template": name}} if self._reference else {"template": name}
 
     def check_holder(self, holder: Json, templates: Mapping[str, Json], arguments: Json | None) -> Json | None:
         """Check the template that a step, task or hook names.
@@ -125,6 +129,8 @@ class _Validation:
         found, inner = self._find(holder, templates)
         if found is None:
             return None
+        if not kind_of(found):
+            raise Problem(f"template '{found.get('name') or ''}' type is unknown")
         strategy = found.get("retryStrategy") or {}
         if strategy.get("retryPolicy") not in _POLICIES:
             raise Problem(f"{strategy['retryPolicy']} is not a valid RetryPolicy")
@@ -206,10 +212,9 @@ def _check_integers(value: Json, where: str, fields: Sequence[str]) -> None:
 
 
 def _check_kind(template: Json) -> None:
-    kinds = [kind for kind in TEMPLATE_KINDS if template.get(kind) is not None]
-    if len(kinds) != 1:
-        fault = "multiple template types specified" if kinds else "template type unspecified"
-        raise Problem(f"templates.{template.get('name') or ''} {fault}. choose one of: {_KINDS_TEXT}")
+    if sum(template.get(kind) is not None for kind in TEMPLATE_KINDS) > 1:
+        where = f"templates.{template.get('name') or ''}"
+        raise Problem(f"{where} multiple template types specified. choose one of: {_KINDS_TEXT}")
     if not all(container.get("name") for container in template.get("initContainers") or ()):
         raise Problem("initContainers must all have container name")
 

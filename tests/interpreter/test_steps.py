@@ -165,6 +165,14 @@ def test_an_artifact_that_is_not_there_fails_the_group_unless_the_argument_is_op
     assert done.host.requests[0].inputs == {"artifacts": [{"name": "g", "path": "/in", "optional": True}]}
 
 
+def test_outputs_that_are_not_there_leave_no_empty_list(run):
+    output = {"name": "g", "from": "{{steps.a.outputs.artifacts.g}}", "optional": True}
+    give = leaf("give", outputs={"artifacts": [{"name": "g", "path": "/g"}]})
+    done = run(steps("main", step("a", "give", when="false"), outputs={"artifacts": [output]}), give)
+    assert done.phase == "Succeeded"
+    assert not done.node("").get("outputs")
+
+
 def test_what_the_workflow_gives(run):
     done = run(
         steps(

@@ -104,8 +104,7 @@ def test_a_good_manifest():
         ("spec.templates.2.name", "d", "spec.templates[2].name 'd' is not unique"),
         ("spec.templates.2.name", "", "spec.templates[2].name is required"),
         ("spec.templates.2.script", None,
-         "templates.main.steps[0].a templates.l template type unspecified. choose one of: container, containerSet, "
-         "steps, script, resource, dag, suspend, template, template ref"),
+         "templates.main.steps[0].a template 'l' type is unknown"),
         ("spec.templates.1.suspend", {},
          "templates.d templates.d multiple template types specified. choose one of: container, containerSet, "
          "steps, script, resource, dag, suspend, template, template ref"),
@@ -224,7 +223,7 @@ def test_a_reference_to_a_whole_workflow_template_is_followed():
     library["spec"]["templates"][2] = {"name": "l", "http": {"url": "u"}}
     assert refused(whole, [library])[0].startswith("template 'l' is of kind 'http'")
     library["spec"]["entrypoint"] = "nope"
-    assert problem_of(whole, [library]) == "invalid spec: template name 'nope' undefined"
+    assert problem_of(whole, [library]) == "invalid spec: template reference lib.nope not found"
 
 
 def test_a_library_is_looked_at_without_what_a_workflow_will_give_it():

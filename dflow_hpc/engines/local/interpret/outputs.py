@@ -29,7 +29,8 @@ def of_template(outputs: Json, known: Known) -> Json | None:
         made["parameters"] = [_parameter(parameter, known) for parameter in outputs["parameters"]]
     if outputs.get("artifacts"):
         found = [_artifact(artifact, known) for artifact in outputs["artifacts"]]
-        made["artifacts"] = [artifact for artifact in found if artifact is not None]
+        if given := [artifact for artifact in found if artifact is not None]:
+            made["artifacts"] = given
     return made or None
 
 
