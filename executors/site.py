@@ -190,6 +190,15 @@ class Marker:
         """
         return bool(self.record.get("rc")) and self.record.get("signal") in _FROM_OUTSIDE
 
+    def out_of_time(self, limit: float) -> bool:
+        """Say whether it was told to end when its time was over: a scheduler without a history cannot say so any more.
+
+        Args:
+            limit: Seconds that its job had; the leaf began a little later.
+        """
+        asked = self.told_to_end and self.record["signal"] != signal.SIGKILL
+        return asked and self.record.get("end", 0) - self.record.get("start", 0) >= limit - min(5.0, limit / 4)
+
     @property
     def out_of_memory(self) -> bool:
         """Whether it failed, and the kernel killed a process of its control group for memory meanwhile.

@@ -424,9 +424,7 @@ class Dispatcher:
             self._append(note(job))  # other processes read it there
         settled = shown.asked >= self._cancelled.get(job.token, shown.asked) + self._waits.again
         marker = self._markers.get(job.token)
-        found = meaning(
-            job, shown, self._waits, self.batches[job.batch], unfinished, marked=marker is not None, settled=settled
-        )
+        found = meaning(job, shown, self._waits, self.batches[job.batch], unfinished, marker=marker, settled=settled)
         if found is not None and found.news is News.MARKER and marker is not None:
             self._take_marker(job, marker, now)
         elif found is not None:

@@ -16,7 +16,8 @@ from dflow_hpc.executors.broker.jobs import Job, News, State
 from dflow_hpc.executors.broker.reasons import without_trace
 from dflow_hpc.executors.failures import FailureClass
 from dflow_hpc.executors.profiles.machine import Waits
-from dflow_hpc.executors.site import Batch, NotBegun, NoTrace, Refusal, Sighting, Taken, Verdict
+from dflow_hpc.executors.schedulers.texts import seconds
+from dflow_hpc.executors.site import Batch, Marker, NotBegun, NoTrace, Refusal, Sighting, Taken, Verdict
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,14 @@ def judged(verdict: Verdict | None, jobs: int, *, looked_up: bool) -> Meaning:
 
 
 def meaning(
-    job: Job, shown: Shown, waits: Waits, batch: Batch, unfinished: Collection[int], *, marked: bool, settled: bool
+    job: Job,
+    shown: Shown,
+    waits: Waits,
+    batch: Batch,
+    unfinished: Collection[int],
+    *,
+    marker: Marker | None,
+    settled: bool,
 ) -> Meaning | None:
     """Return what a round means for a job that the machine may have; None: nothing yet.
 
@@ -82,14 +90,19 @@ def meaning(
         waits: How long to wait for what.
         batch: The job's.
         unfinished: Places of the batch whose leaves have not ended.
-        marked: It left a marker and was told to end: why, the scheduler may say.
+        marker: It left this and was told to end: why, the scheduler may say.
         settled: A cancellation of it, if any, has had its time.
     """
     last, since = shown.last, shown.asked - job.since
     if job.state is State.CANCELLING and not settled and (last is None or last.failure is None):
         return None
-    if job.state is State.GONE and marked and (last is None or last.failure is None):
-        return Meaning(News.MARKER) if (last is not None and last.ended) or since >= waits.why else None
+    if job.state is State.GONE and marker is not None and (last is None or last.failure is None):
+        if (last is None or not last.ended) and since < waits.why:
+            return None
+        limit = batch.resources.time
+        if limit and batch.pack == 1 and marker.out_of_time(seconds(limit)):
+            return Meaning(News.FINAL, FailureClass.WALLTIME, f"it was told to end after {limit}")
+        return Meaning(News.MARKER)
     if last is not None and not last.ended:
         return Meaning(News.STARTED if last.running else News.PENDING)
     if last is not None and last.failure is not None and _counts(job, batch, since, waits):

@@ -100,6 +100,19 @@ def test_limits(far, script, resources, failure):
     assert end.job.failure is failure
 
 
+@pytest.mark.parametrize(("time", "failure"), [("4s", FailureClass.WALLTIME), ("1h", None)])
+def test_without_history_a_time_limit_is_known_by_how_long_it_ran(far, time, failure):
+    (far.pbs / "no-history").touch()
+
+    async def delete(far, broker, running, tasks):
+        await soon(far.ledger)
+        if failure is None:
+            far.run_command("qdel 0")
+
+    end = far.one(SLEEP, meanwhile=delete, time=time)
+    assert (end.job.failure, end.marker.record["rc"]) == (failure, 143)
+
+
 def test_a_program_that_the_kernel_kills_for_memory(far, monkeypatch):
     """With control groups PBS says 137, as of any other program that was killed."""
     group = far.path / "over/sys/fs/cgroup/pbs_jobs.service/jobid/0"
