@@ -64,6 +64,8 @@ class _Finder(importlib.abc.MetaPathFinder):
                 raise ModuleNotFoundError(
                     f"{fullname} was imported; dflow_hpc has no counterpart of it. {advice}", name=fullname
                 )
+        if fullname.startswith("dflow."):  # the path of `dflow` is for programs that read it, not for imports
+            raise ModuleNotFoundError(f"No module named {fullname!r}; dflow_hpc knows no such module", name=fullname)
         return None
 
 
@@ -78,6 +80,8 @@ class _Loader(importlib.abc.Loader):
         if module.__name__ == "dflow":
             importlib.import_module("dflow.config")
             space["config"] = config
+            # Programs take it from here into upload_packages; dflow_hpc travels anyway.
+            space["__path__"] = list(dflow_hpc.__path__)
 
 
 def _look_up(module: str, name: str) -> Any:

@@ -82,7 +82,8 @@ class _Builder:
         self._script: str | None = None
         self._package: str | None = None
         for path in packages:
-            self._add_package(Path(path).absolute())
+            if Path(path).absolute() != PACKAGE_HOME:  # it travels anyway, in another place
+                self._add_package(Path(path).absolute())
         self._packages = frozenset(name.partition("/")[0].removesuffix(".py") for name in self._gathered.files)
 
     def entry(self, op: type | object) -> dict[str, Any]:

@@ -74,11 +74,13 @@ assert config is same is dflow.config is dflow_hpc.config
 assert OP is dflow_hpc.OP is dflow_hpc.python.OP is dflow.python.op.OP
 assert dflow.utils.flatten({"a": [1]}) == {"a.0": 1}
 set_config(mode="debug")
+assert list(dflow.__path__) == dflow_hpc.__path__
 assert dflow.config["mode"] == "debug"
 for statement in (
     "import dflow.plugins.nothing",
     "from dflow import Stepp",
     "import dflow.nothing",
+    "import dflow.cli",
 ):
     try:
         exec(statement)
@@ -93,6 +95,7 @@ def test_import_statements_of_dflow_scripts(tmp_path):
     assert "Step(..., executor='NAME')" in lines[0]
     assert "cannot import name 'Stepp' from 'dflow'" in lines[1]
     assert "No module named 'dflow.nothing'" in lines[2]
+    assert "No module named 'dflow.cli'" in lines[3]  # there is a dflow_hpc.cli
 
 
 PLUGINS = """
