@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dflow_hpc.compile.leaves import IN, OP_RECORD, OUT, PACKAGES, PROGRESS, Code
+from dflow_hpc.compile.leaves import IN, OP_RECORD, OUT, PACKAGES, PROGRESS, SHARED_KEY, Code, saved_place
 from dflow_hpc.compile.loops import Loop
 from dflow_hpc.config import config
+from dflow_hpc.model.python_template import PythonOPTemplate
 from dflow_hpc.model.templates import as_command
 from dflow_hpc.op.bootstrap import source
 
@@ -34,7 +35,7 @@ def init_template(step: Any, loop: Loop, keyed: bool, code: Code) -> dict[str, A
             "name": name,
             "path": f"{OUT}/artifacts/{name}",
             "archive": {"none": {}},
-            "s3": {"key": f"{_ROOM}/{name}"},
+            **(_saved(step.template, name) or {"s3": {"key": f"{_ROOM}/{name}"}}),
         }
         for name in loop.outputs
     ]
@@ -57,7 +58,7 @@ def join_template(step: Any, shared: str, optional: bool, create_dir: bool, code
         "name": JOINED,
         "path": f"{OUT}/artifacts/{JOINED}",
         "archive": {"none": {}},
-        "s3": {"key": "{{inputs.parameters.dflow_artifact_key}}/" + shared},
+        "s3": {"key": f"{SHARED_KEY}/{shared}"},
     }
     parameters = [
         *_named("dflow_slice", "dflow_artifact_key"),
@@ -71,6 +72,10 @@ def check_template(step: Any, keyed: bool, code: Code) -> dict[str, Any]:
     if step.continue_on_num_success is not None:
         return _template(step, "CheckNumSuccess", _named("success", "threshold"), [], keyed, code)
     return _template(step, "CheckSuccessRatio", _named("success", "total", "threshold"), [], keyed, code)
+
+
+def _saved(template: Any, name: str) -> dict[str, Any] | None:
+    return saved_place(template, name) if isinstance(template, PythonOPTemplate) else None
 
 
 def _named(*names: str) -> list[dict[str, Any]]:

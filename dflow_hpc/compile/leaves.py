@@ -26,6 +26,7 @@ from dflow_hpc.op.values import dump_state
 IN, OUT = "/tmp/inputs", "/tmp/outputs"  # noqa: S108  (where a leaf's files are, by contract)
 OP_RECORD = "dflow-hpc/op"
 PACKAGES = "dflow_python_packages"
+SHARED_KEY = "{{inputs.parameters.dflow_artifact_key}}"
 SCRIPT_MARK = "# dflow-hpc: the script of the OP stands here\n"
 """What an executor of others finds as an OP's script; whatever it makes of it gets the real one."""
 PROGRESS = "workflows.argoproj.io/progress"
@@ -226,11 +227,9 @@ def _outputs(template: OPTemplate, variant: Variant) -> dict[str, Any]:
         if not isinstance(template, PythonOPTemplate):
             tag = {"value": "1"}  # a member that failed gives no outputs, so the tag need say nothing more
         parameters.append({"name": "dflow_success_tag", **tag})
-    shared = dict(variant.shared)
-    if variant.slices is not None:
-        shared.update({name: name for name in variant.slices.output_artifact})
+    places = _shared_places(template, variant)
     for name, artifact in template.outputs.artifacts.items():
-        artifacts.append(_output_artifact(template, name, artifact, shared.get(name)))
+        artifacts.append(_output_artifact(template, name, artifact, places.get(name)))
     return without_empty({"parameters": parameters, "artifacts": artifacts})
 
 
@@ -253,26 +252,57 @@ def _output_parameter(template: OPTemplate, name: str, parameter: Any, path: str
     return found
 
 
-def _output_artifact(template: OPTemplate, name: str, artifact: OutputArtifact, shared: str | None) -> dict[str, Any]:
+def _shared_places(template: OPTemplate, variant: Variant) -> dict[str, dict[str, Any]]:
+    """Return where each output artifact goes that several slices fill."""
+    places: dict[str, dict[str, Any]] = {}
+    for name, shared in variant.shared:
+        if template.outputs.artifacts[name].save:
+            raise CompileError(
+                f"{template.title} saves the output artifact {name!r} under a key of its own, and the slices of a step "
+                "around it join it under a key that the run chooses. Leave out `save`."
+            )
+        places[name] = {"s3": {"key": f"{SHARED_KEY}/{shared}"}}
+    for name in variant.slices.output_artifact if variant.slices is not None else ():
+        places[name] = saved_place(template, name) or {"s3": {"key": f"{SHARED_KEY}/{name}"}}
+    return places
+
+
+def saved_place(template: OPTemplate, name: str) -> dict[str, Any] | None:
+    """Return where the slices of a template leave an output artifact whose author says where: all of them there.
+
+    Raises:
+        CompileError: It is not one place for all of them.
+    """
+    save = template.outputs.artifacts[name].save
+    if not save:
+        return None
+    place: dict[str, Any] = save[0].location()
+    text = json.dumps(place)
+    if "{{inputs." in text or "{{=" in text:
+        raise CompileError(
+            f"{template.title} saves the output artifact {name!r} at {text}, and slices fill it; they need one key for "
+            "all of them. Leave the reference out of it, or leave out `save`."
+        )
+    return place
+
+
+def _output_artifact(
+    template: OPTemplate, name: str, artifact: OutputArtifact, place: dict[str, Any] | None
+) -> dict[str, Any]:
     if artifact.path is None and not isinstance(template, PythonOPTemplate):
         raise CompileError(
             f"{template.title} declares the output artifact {name!r} without a path. Declare "
             "OutputArtifact(path='/tmp/...')."
         )
     found: dict[str, Any] = {"name": name, "path": artifact.path or f"{OUT}/artifacts/{name}"}
-    if shared is not None:
-        if artifact.save:
-            raise CompileError(
-                f"{template.title} saves the output artifact {name!r} under a key of its own, and slices fill it; "
-                "slices share one key that the run chooses. Leave out `save`."
-            )
+    if place is not None:
         found["archive"] = {"none": {}}
-        found["s3"] = {"key": "{{inputs.parameters.dflow_artifact_key}}/" + shared}
+        found.update(place)
     else:
         if artifact.archive is None:
             found["archive"] = {"none": {}}
-        for place in artifact.save[:1]:
-            found.update(place.location())
+        for kept in artifact.save[:1]:
+            found.update(kept.location())
     if artifact.global_name:
         found["globalName"] = artifact.global_name
     if artifact.optional:

@@ -7,6 +7,9 @@ import json
 import pytest
 
 from dflow_hpc import (
+    InputParameter,
+    Inputs,
+    OutputArtifact,
     PythonOPTemplate,
     S3Artifact,
     ShellOPTemplate,
@@ -216,6 +219,35 @@ def test_successes_are_counted_after_the_loop() -> None:
     ]
     helper = templates(manifest)[found["shell-check-num-success"]["template"]]
     assert helper["script"]["image"] == config["util_image"]
+
+
+def saving(key: str) -> PythonOPTemplate:
+    template = each()
+    template.outputs.artifacts["file"].save = [S3Artifact(key)]
+    return template
+
+
+def test_slices_leave_their_outputs_where_the_author_saves_them() -> None:
+    step = Step("s", saving("{{workflow.name}}/all"), parameters={"value": [1, 2]})
+    manifest = compiled(workflow_of(step))
+    place = {"archive": {"none": {}}, "s3": {"key": "{{workflow.name}}/all"}}
+    found = members(entry(manifest))
+    for name in ("s-init-artifact", "s"):
+        [artifact] = templates(manifest)[found[name]["template"]]["outputs"]["artifacts"]
+        assert {field: artifact[field] for field in place} == place
+
+
+def test_a_place_that_no_loop_can_have_as_a_whole_is_refused() -> None:
+    with pytest.raises(CompileError, match="need one key for all of them"):
+        compiled(workflow_of(Step("s", saving("{{inputs.parameters.value}}/all"), parameters={"value": [1]})))
+    inner = Steps("inner", inputs=Inputs(parameters={"value": InputParameter(type=int)}))
+    leaf = PythonOPTemplate(Each, output_artifact_save={"file": S3Artifact("all")})
+    member = Step("leaf", leaf, parameters={"value": inner.inputs.parameters["value"]})
+    inner.add(member)
+    inner.outputs.artifacts["file"] = OutputArtifact(_from=member.outputs.artifacts["file"])
+    slices = Slices(input_parameter=["value"], output_artifact=["file"])
+    with pytest.raises(CompileError, match="a step around it join it"):
+        compiled(workflow_of(Step("s", inner, slices=slices, parameters={"value": [1]})))
 
 
 @pytest.mark.parametrize(
