@@ -56,10 +56,15 @@ settle() {
     [ -e ".done/$1" ] || [ -e ".old/$1" ] || [ ! -e "${1%-*}/attempt.${1##*-}/exit.json" ] || echo 1 >".done/$1"
 }
 
+# An address that no new one replaces stays: what the job pulls may lie at the client by now, which then signs none.
 # A job that ends just now removes its addresses after its marker is there.
 renew() {
     directory=${1%-*}/attempt.${1##*-}
-    [ ! -e "$directory/urls" ] || mv "$in/urls.$1" "$directory/urls"
+    if [ -e "$directory/urls" ]; then
+        sed 's/ .*/ /' "$in/urls.$1" >"$in/renewed"
+        grep -vFf "$in/renewed" "$directory/urls" >>"$in/urls.$1"
+        mv "$in/urls.$1" "$directory/urls"
+    fi
     [ ! -e "$directory/exit.json" ] || rm -f "$directory/urls"
 }
 

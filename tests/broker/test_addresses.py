@@ -1,5 +1,7 @@
 """Signed addresses: renewed while a job waits and runs, repeated when they fail, never seen by anybody else."""
 
+import dataclasses
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from dflow_hpc.config import s3_config
 from dflow_hpc.executors.profiles.machine import Machine, Resources, Waits
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.site import Batch, Parcel, Taken
+from dflow_hpc.storage.s3 import MinioClient
 from tests.rig.s3 import s3_server  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.rig
@@ -105,3 +108,27 @@ def test_an_input_that_cannot_be_pulled_or_is_damaged_is_no_failure_of_the_progr
     assert not (leaf / "urls").exists()
     assert json.loads((leaf / "exit.json").read_text())["stage"] == "in"
     assert list(Path(there.root, ".cas").iterdir()) == []
+
+
+def test_what_lies_here_by_now_is_still_pulled_by_a_job_of_an_earlier_life(tmp_path, storage):
+    there = There(tmp_path, valid=60)
+    client = MinioClient()
+    client.upload(f"{tmp_path.name}/made", str(Path(__file__)))
+    sha = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    place = {"endpoint": storage["endpoint"], "bucket": storage["bucket_name"], "secure": False}
+    pull = {"form": "file", "key": f"{tmp_path.name}/made", "sha256": sha, "size": 5, "location": place, "path": "in"}
+    _, leaf = there.start("until [ -e ../go ]; do sleep 0.1; done; echo text >../out", pulls=[pull])
+    first = (leaf / "urls").read_text().splitlines()
+    parcel = there.parcels["k-1"]
+    spec = {name: value for name, value in parcel.spec.items() if name != "pulls"}
+    there.parcels["k-1"] = dataclasses.replace(parcel, spec=spec)
+    there.site = RemoteSite(there.machine)
+    time.sleep(1.1)  # signatures of one second are the same
+    assert there.site.look(there.live, there.parcels, []).markers == {}
+    second = (leaf / "urls").read_text().splitlines()
+    ids = [line.split()[0] for line in first]
+    assert sorted(ids) == [f"get.{sha}", "put.0"]
+    assert sorted(line.split()[0] for line in second) == sorted(ids)
+    assert len(set(first) & set(second)) == 1  # what is put has a new address
+    (leaf / "go").touch()
+    assert there.wait().record["rc"] == 0
