@@ -177,7 +177,7 @@ class Step:
         """Give it input artifacts; names are checked.
 
         Args:
-            artifacts: Name -> artifact.
+            artifacts: Name -> artifact. None leaves it out; a template made of steps takes it as optional from then on.
         """
         declared = self.template.inputs.artifacts
         for name, value in artifacts.items():
@@ -188,6 +188,8 @@ class Step:
                     f"{self.title} gives the parameter {value} to its input artifact {name!r}{at(self.where)}. Give "
                     "an artifact, or declare a Parameter."
                 )
+            if value is None and self.template.super_op:
+                declared[name].optional = True
             self.artifacts[name] = value
         self._inputs = None
 

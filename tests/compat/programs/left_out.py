@@ -1,4 +1,4 @@
-"""Sliced input artifacts that a step leaves out, in a leaf and in a Steps."""
+"""Sliced input artifacts that a step leaves out, in a leaf and in a Steps, which need not declare them optional."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ inner = Steps(
     "inner",
     inputs=Inputs(
         parameters={"name": InputParameter(type=str)},
-        artifacts={"file": InputArtifact(), "extra": InputArtifact(optional=True)},
+        artifacts={"file": InputArtifact(), "extra": InputArtifact()},
     ),
 )
 inner.add(
