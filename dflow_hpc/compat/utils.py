@@ -1,4 +1,4 @@
-"""The small helpers of ``dflow.utils`` and ``dflow.common`` that authors call in their OPs.
+"""The small helpers of ``dflow.utils``, ``dflow.common`` and the dispatcher's plugin that authors call.
 
 Not here: what dflow_hpc has itself (``flatten``, ``upload_artifact``, ...); ``names.py`` points to those.
 
@@ -105,6 +105,15 @@ def dict2list(items: Mapping[Any, Any]) -> Any:
         return changed
     by_index = {int(key): value for key, value in changed.items()}
     return [by_index.get(index) for index in range(max(by_index) + 1)]
+
+
+def update_dict(target: Dict[Any, Any], changes: Mapping[Any, Any]) -> None:
+    """Put the values of one dict into another, key by key where both have a dict."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            update_dict(target[key], value)
+        else:
+            target[key] = value
 
 
 def convert_dflow_list(items: Sequence[Mapping[str, Any]]) -> List[Any]:

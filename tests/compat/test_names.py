@@ -211,6 +211,9 @@ def test_small_helpers(tmp_path, monkeypatch):
     assert utils.dict2list({"0": {"1": 5}, "2": {"a": 1}}) == [[None, 5], None, {"a": 1}]
     stacked = [{"dflow_list_item": "x", "order": 1}, {"dflow_list_item": "y", "order": 0}]
     assert utils.convert_dflow_list(stacked) == ["y", "x"]
+    settings = {"a": {"b": 1, "c": 2}, "d": 3}
+    utils.update_dict(settings, {"a": {"b": {"e": 4}}, "d": {"f": 5}})
+    assert settings == {"a": {"b": {"e": 4}, "c": 2}, "d": {"f": 5}}
     (tmp_path / "file").write_text("abc")
     assert utils.get_md5("file") == "900150983cd24fb0d6963f7d28e17f72"
     assert utils.import_func("os.path.join") is importlib.import_module("os").path.join
