@@ -37,6 +37,8 @@ SOME = (
 )
 """The twenty that continuous integration runs."""
 ELSEWHERE = {
+    "intermediate-parameters": "one of its programs is in no image: a shell on the host says so by 127, Argo by 64",
+    "map-reduce": "makes the directory of an output; on the host runtime the declared path alone is substituted",
     "node-selector": "its template says itself on which node it runs",
     "volumes-emptydir": "looks for a mounted volume; on the host runtime its path is substituted",
 }
