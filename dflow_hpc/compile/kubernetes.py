@@ -1,6 +1,6 @@
 """The parts of a template that Kubernetes defines, as plain data: authors give dicts or client objects.
 
-This module imports no Kubernetes client; it takes whatever has ``to_dict``.
+This module imports no Kubernetes client; it takes whatever has ``attribute_map`` or ``to_dict``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from dflow_hpc.model.templates import ScriptOPTemplate, Secret
 
 
 def plain(value: Any) -> Any:
-    """Return Kubernetes data as plain data in camel case; a client's objects give theirs by ``to_dict``."""
+    """Return Kubernetes data as plain data: a client's objects tell their fields' names, or give all by ``to_dict``."""
+    names = getattr(value, "attribute_map", None)
+    if isinstance(names, dict):
+        fields = {wire: getattr(value, name, None) for name, wire in names.items()}
+        return {wire: plain(item) for wire, item in fields.items() if item is not None}
     if hasattr(value, "to_dict"):
         return {_camel(key): plain(item) for key, item in value.to_dict().items() if item is not None}
     if isinstance(value, dict):
@@ -41,7 +45,7 @@ def environment(template: ScriptOPTemplate, secrets: dict[str, Secret]) -> list[
                 secrets[value.name] = value
             source = {"secretKeyRef": {"name": value.name, "key": value.key}}
             found.append({"name": name, "valueFrom": source})
-        elif isinstance(value, dict) or hasattr(value, "to_dict"):
+        elif isinstance(value, dict) or hasattr(value, "attribute_map") or hasattr(value, "to_dict"):
             found.append({"name": name, "valueFrom": plain(value)})
         elif isinstance(value, (str, int, float)):
             found.append({"name": name, "value": str(value)})

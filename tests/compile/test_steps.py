@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from kubernetes import client
 
 from dflow_hpc import (
     DAG,
@@ -318,6 +319,29 @@ def test_hooks_run_on_the_state_of_their_step() -> None:
     }
     assert hooks["failure"]["template"] == "alarm"
     assert manifest["spec"]["onExit"] == "bye"
+
+
+def test_objects_of_kubernetes_reach_the_manifest_by_their_names_there() -> None:
+    claim = client.V1PersistentVolumeClaimVolumeSource(claim_name="models")
+    mount = client.V1VolumeMount(name="m", mount_path="/models", sub_path="a_b")
+    labels = client.V1LabelSelector(match_labels={"my_label": "x"})
+    term = client.V1PodAffinityTerm(label_selector=labels, topology_key="zone")
+    apart = client.V1PodAntiAffinity(required_during_scheduling_ignored_during_execution=[term])
+    template = PythonOPTemplate(
+        Make,
+        image="python:3.11",
+        volumes=[client.V1Volume(name="m", persistent_volume_claim=claim)],
+        mounts=[mount],
+        affinity=client.V1Affinity(pod_anti_affinity=apart),
+    )
+    workflow = Workflow("flow")
+    workflow.add(Step("make", template, parameters={"n": 1}))
+    manifest = compiled(workflow)
+    found = templates(manifest)[members(entry(manifest))["make"]["template"]]
+    assert found["volumes"] == [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]
+    assert found["script"]["volumeMounts"] == [{"name": "m", "mountPath": "/models", "subPath": "a_b"}]
+    [wanted] = found["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert wanted == {"labelSelector": {"matchLabels": {"my_label": "x"}}, "topologyKey": "zone"}
 
 
 def test_options_of_templates_reach_the_manifest() -> None:
