@@ -1,5 +1,7 @@
 """Answers for ``dflow`` and its deep module names, so that scripts written for it run unmodified.
 
+``argo.workflows.client``, which pydflow brings, is answered for too (``kubernetes.py``) unless it is installed.
+
 ``install()`` puts a finder on ``sys.meta_path``. The modules that it makes are empty: each name is looked up when it
 is asked for, in dflow_hpc's public names and in ``names.py``. A name that has no counterpart can be imported, because
 many programs do and then never use it; calling it says what to use instead.
@@ -43,6 +45,7 @@ def install(force: bool = False) -> bool:
     if found is not None and found.origin is not None and not force:
         return False
     sys.meta_path.insert(0, _Finder())
+    sys.meta_path.append(_ArgoFinder())
     return True
 
 
@@ -67,6 +70,33 @@ class _Finder(importlib.abc.MetaPathFinder):
         if fullname.startswith("dflow."):  # the path of `dflow` is for programs that read it, not for imports
             raise ModuleNotFoundError(f"No module named {fullname!r}; dflow_hpc knows no such module", name=fullname)
         return None
+
+
+class _ArgoFinder(importlib.abc.MetaPathFinder):
+    """Finds ``argo.workflows.client`` where it is not installed; it is asked last."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]],  # noqa: ARG002  (the import system's signature)
+        target: Optional[ModuleType] = None,  # noqa: ARG002
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        """Answer the import system."""
+        if fullname not in ("argo", "argo.workflows", "argo.workflows.client"):
+            return None
+        is_package = fullname != "argo.workflows.client"
+        return importlib.util.spec_from_loader(fullname, _ArgoLoader(), origin=ORIGIN, is_package=is_package)
+
+
+class _ArgoLoader(importlib.abc.Loader):
+    """Makes modules of which the last gives the classes of Kubernetes' objects."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Answer the import system."""
+        if module.__name__ == "argo.workflows.client":
+            from dflow_hpc.compat.kubernetes import kubernetes_class
+
+            vars(module)["__getattr__"] = kubernetes_class
 
 
 class _Loader(importlib.abc.Loader):

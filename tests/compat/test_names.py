@@ -175,6 +175,45 @@ def test_executors_of_other_services_can_be_made_and_are_refused_before_a_run(tm
         assert "Step(..., executor='NAME')" in line
 
 
+OBJECTS = """
+import json
+from dflow_hpc.compat import install
+install()
+from argo.workflows.client import V1PersistentVolumeClaimVolumeSource, V1Toleration, V1Volume, V1VolumeMount
+import argo.workflows.client
+from dflow import ShellOPTemplate, Step, Workflow
+try:
+    argo.workflows.client.ApiClient
+except AttributeError as error:
+    assert "Install argo-workflows==5.0.0" in str(error)
+say = ShellOPTemplate(
+    "say",
+    image="busybox",
+    script="echo",
+    volumes=[V1Volume(name="v", persistent_volume_claim=V1PersistentVolumeClaimVolumeSource(claim_name="c"))],
+    mounts=[V1VolumeMount(name="v", mount_path="/data", sub_path=None)],
+    tolerations=[V1Toleration(key="gpu", operator="Exists")],
+)
+wf = Workflow("volumes")
+wf.add(Step("say", say))
+print(json.dumps(next(found for found in wf.to_dict()["spec"]["templates"] if found["name"] == "say")))
+"""
+
+
+def test_objects_of_argos_client_can_be_given_to_templates(tmp_path):
+    found = json.loads(python(OBJECTS, cwd=tmp_path))
+    assert found["volumes"] == [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    assert found["script"]["volumeMounts"] == [{"name": "v", "mountPath": "/data"}]
+    assert found["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+
+
+def test_an_installed_client_of_argo_stays(tmp_path):
+    (tmp_path / "argo").mkdir()
+    (tmp_path / "argo" / "__init__.py").write_text("WHO = 'theirs'\n")
+    program = "from dflow_hpc.compat import install; install(); import argo; print(argo.WHO)"
+    assert python(program, cwd=tmp_path) == "theirs\n"
+
+
 def test_an_installed_dflow_stays_unless_asked(tmp_path):
     (tmp_path / "dflow").mkdir()
     (tmp_path / "dflow" / "__init__.py").write_text("WHO = 'theirs'\n")
