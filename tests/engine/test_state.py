@@ -24,6 +24,7 @@ def test_folding_gives_nodes_status_and_spec():
             {"node": "r", "set": {"phase": "Succeeded", "message": None}},
             {"status": {"phase": "Succeeded"}},
             {"spec": {"shutdown": "Stop"}},
+            {"metadata": {"labels": {"x": "z", "more": "1"}, "annotations": {}}},
             {"requests": 17},
         ],
     )
@@ -36,10 +37,12 @@ def test_folding_gives_nodes_status_and_spec():
     workflow = workflow_object({"metadata": {"name": "r", "labels": {"x": "y"}}, "spec": {"entrypoint": "m"}}, state)
     assert workflow["spec"] == {"entrypoint": "m", "shutdown": "Stop"}
     assert workflow["metadata"]["labels"] == {
-        "x": "y",
+        "x": "z",
+        "more": "1",
         "workflows.argoproj.io/phase": "Succeeded",
         "workflows.argoproj.io/completed": "true",
     }
+    assert "annotations" not in workflow["metadata"]
     assert workflow["status"]["nodes"] == state.tree.nodes
 
 

@@ -161,6 +161,18 @@ def test_a_workflow_that_is_all_a_reference(run):
     assert (done.phase, done.message) == ("Error", 'workflowtemplates.argoproj.io "lib" not found')
 
 
+def test_labels_and_annotations_that_a_workflow_gives_itself(run):
+    more = {
+        "labels": {"a": "{{workflow.name}}"},
+        "labelsFrom": {"b": {"expression": "workflow.labels.mine + '-b'"}},
+        "annotations": {"c": "1"},
+    }
+    done = run(leaf("main"), spec={"workflowMetadata": more}, metadata={"labels": {"mine": "x"}})
+    assert done.tree.metadata == {"labels": {"a": "w", "b": "x-b"}, "annotations": {"c": "1"}}
+    assert {"metadata": done.tree.metadata} in done.changes
+    assert run(leaf("main")).tree.metadata == {}
+
+
 def test_parameters_of_a_config_map(run):
     labels = {"workflows.argoproj.io/configmap-type": "Parameter"}
     values = {"kind": "ConfigMap", "metadata": {"name": "c", "labels": labels}, "data": {"k": "v"}}

@@ -6,6 +6,7 @@ Records, one kind each (all plain data):
     {"node": id, "set": {field: value}}       fields of a node change; a value None removes the field
     {"node": id, "child": id}                 a node gets a child
     {"status": {field: value}}                fields of the Workflow's status change, in the same way
+    {"metadata": {"labels", "annotations"}}   what the Workflow's own metadata get
     {"spec": {field: value}}                  what a user asked for at run time, as Argo keeps it: shutdown, suspend
     {"requests": n}                           the first n bytes of requests.jsonl have been dealt with
     {"drop": [id, ...]}                       these leaves are to run again (retry)
@@ -50,7 +51,7 @@ class RunState:
                 node = self.tree.nodes[record["node"]]
                 if node["phase"] in COMPLETED and node["type"] in LEAF_TYPES:
                     self.leaves[node["id"]] = node
-        elif "status" in record:
+        elif "status" in record or "metadata" in record:
             self.tree.apply(record)
         elif "spec" in record:
             for name, value in record["spec"].items():
@@ -86,6 +87,9 @@ def workflow_object(manifest: dict[str, Any], state: RunState) -> dict[str, Any]
         state: The fold of its journal.
     """
     metadata = dict(manifest["metadata"])
+    for side, more in state.tree.metadata.items():
+        if more:
+            metadata[side] = {**(metadata.get(side) or {}), **more}
     labels = dict(metadata.get("labels") or {})
     labels["workflows.argoproj.io/phase"] = state.phase
     if state.ended:

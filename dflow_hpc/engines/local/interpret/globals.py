@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dflow_hpc.engines.local.interpret.errors import TemplateError
@@ -67,6 +67,21 @@ def _metadata(metadata: Json, more: Json) -> dict[str, str]:
         for key, value in {**own, **(more.get(side) or {})}.items():
             found[f"workflow.{side}.{key}"] = text_of(value)
     return found
+
+
+def own_metadata(spec: Json, texts: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the labels and the annotations that a workflow gets by its ``workflowMetadata``.
+
+    Args:
+        spec: Its spec.
+        texts: Its variables.
+    """
+    more = spec.get("workflowMetadata") or {}
+    labels = [*(more.get("labels") or ()), *(more.get("labelsFrom") or ())]
+    return (
+        {name: texts[f"workflow.labels.{name}"] for name in labels},
+        {name: texts[f"workflow.annotations.{name}"] for name in more.get("annotations") or ()},
+    )
 
 
 def _parameters(parameters: list[Json], resources: Iterable[Json]) -> dict[str, str]:

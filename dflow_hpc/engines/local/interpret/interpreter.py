@@ -238,6 +238,7 @@ class Interpreter:
         plain = {key: value for key, value in self._spec.items() if key != "templates"}
         spec: Json = known.substitute(plain)
         executor.texts.update(workflow_variables.variables(self._workflow, spec, self._resources, known))
+        self._tree.set_metadata(*workflow_variables.own_metadata(spec, executor.texts))
         # What changes while it runs was not known to the spec: its hooks ask for it when they fire.
         executor.texts.update({"workflow.status": "", "workflow.duration": "0.000000"})
         executor.arguments = spec.get("arguments") or {}

@@ -57,6 +57,8 @@ class NodeTree:
         self.nodes: dict[str, Node] = {}
         self.head: dict[str, Any] = {}
         """The workflow's own status: phase, message, startedAt, finishedAt, outputs, storedTemplates, ..."""
+        self.metadata: dict[str, dict[str, str]] = {}
+        """Labels and annotations that the workflow gets while it runs."""
         self.done = 0
         self.total = 0
         self._sink = sink or (lambda _: None)
@@ -126,10 +128,17 @@ class NodeTree:
         if changed:
             self.apply({"status": changed})
 
+    def set_metadata(self, labels: dict[str, str], annotations: dict[str, str]) -> None:
+        """Set labels and annotations of the workflow."""
+        if labels or annotations:
+            self.apply({"metadata": {"labels": labels, "annotations": annotations}})
+
     def apply(self, change: Change) -> None:
         """Take a change, of this life or of a journal, and tell it to the sink."""
         if "status" in change:
             _merge(self.head, change["status"])
+        elif "metadata" in change:
+            self.metadata.update(change["metadata"])
         elif "child" in change:
             self._edges.add((change["node"], change["child"]))
             self.nodes[change["node"]].setdefault("children", []).append(change["child"])
