@@ -68,8 +68,9 @@ class AutonamedDict(Dict[str, Any]):
             value.step, value.template = step, template
 
     def _owner(self) -> str:
-        if self.step is not None:
-            return f"step {self.step.name!r}"
+        step = getattr(self.step, "name", None)  # one that is being copied has none yet
+        if step is not None:
+            return f"step {step!r}"
         name = getattr(self.template, "name", None)
         return f"template {name!r}" if name else "this container"
 

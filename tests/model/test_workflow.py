@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dflow_hpc import PythonOPTemplate, ShellOPTemplate, Step, Steps, Workflow, config, hooks, query_workflows
+from dflow_hpc import (
+    InputParameter,
+    Inputs,
+    OutputParameter,
+    PythonOPTemplate,
+    ShellOPTemplate,
+    Step,
+    Steps,
+    Workflow,
+    config,
+    hooks,
+    query_workflows,
+)
 from dflow_hpc.errors import EngineError, ModelError, NotWhileLoading, SignError, WorkflowFailed
 from dflow_hpc.op import loader
 from tests.argo_schema import check
 from tests.compile.programs import Make
+
+
+def test_a_template_made_of_steps_can_be_copied() -> None:
+    inner = Steps("inner", inputs=Inputs(parameters={"n": InputParameter(type=int)}))
+    make = Step("make", PythonOPTemplate(Make), parameters={"n": inner.inputs.parameters["n"]})
+    inner.add(make)
+    inner.outputs.parameters["n"] = OutputParameter(value_from_parameter=make.outputs.parameters["n"])
+    flow = Workflow("flow")
+    flow.add(Step("a", inner, parameters={"n": 1}))
+    flow.add(Step("b", copy.deepcopy(inner), parameters={"n": 2}))
+    manifest = flow.to_dict()
+    check(manifest)
+    names = [template["name"] for template in manifest["spec"]["templates"]]
+    assert names.count("inner") == 1
 
 
 class Engine:
