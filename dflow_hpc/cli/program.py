@@ -50,6 +50,7 @@ class _FromProgram:
         self.detach = detach
         self.submitted: list[tuple[str, Any]] = []
         """Names of its runs, each with the engine of the place that its workflow named."""
+        self.deleted: set[str] = set()
 
     def submit(self, compiled: Compiled, *, detach: bool = False, **options: Any) -> str:
         """Submit with the parameters of the command line, and remember the run."""
@@ -58,6 +59,11 @@ class _FromProgram:
         name: str = super().submit(changed, detach=detach or self.detach, **options)  # type: ignore[misc]
         self.submitted.append((name, self))
         return name
+
+    def delete(self, id: str) -> None:
+        """Delete a run, of which nothing can be shown in the end."""
+        super().delete(id)  # type: ignore[misc]
+        self.deleted.add(id)
 
 
 class LocalProgram(_FromProgram, LocalEngine):
@@ -117,8 +123,9 @@ class ProgramEngines:
         return [name for name, _ in [*self.local.submitted, *self.argo.submitted]]
 
     def results(self) -> list[dict[str, Any]]:
-        """Return the Workflow object of each run."""
-        return [engine.query(name) for name, engine in [*self.local.submitted, *self.argo.submitted]]
+        """Return the Workflow object of each run that is still there."""
+        submitted = [*self.local.submitted, *self.argo.submitted]
+        return [engine.query(name) for name, engine in submitted if name not in engine.deleted]
 
 
 def with_parameters(manifest: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

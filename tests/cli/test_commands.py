@@ -119,6 +119,13 @@ def test_a_program_that_submits_nothing_has_its_workflow_run_with_the_parameters
     assert "parameter 'whom' was set by -p; this workflow has who" in err
 
 
+def test_a_program_may_delete_its_run(place):
+    path = program(place, end="wf.submit()\nwf.delete()\nwf.id = None\nwf.submit()")
+    code, out, err = command(place, "run", path, "-o", "json")
+    assert code == 0, err
+    assert json.loads(out)["kind"] == "Workflow"  # only the second one is left
+
+
 def test_a_failed_step_is_shown_with_its_last_lines_and_a_mended_program_is_retried(place):
     path = program(place, body="1 / (op_in['n'] - 2)")
     code, out, err = command(place, "run", path)
