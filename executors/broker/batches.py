@@ -87,6 +87,9 @@ def fault_of(batch: Batch, index: int, failure: FailureClass, unfinished: Collec
     Leaves of a pack run one after the other, so the first without an outcome is the one that ran when the job ended.
     Those behind it never began. A limit of the job is a leaf's own fault only if that leaf had the job to itself.
 
+    Trap: a leaf whose shell was killed leaves no outcome either, and counts as the one that ran. That it is over cannot
+    be said before the job is, since what it started may live so long.
+
     Args:
         batch: With which the leaf was sent.
         index: Its place there.
