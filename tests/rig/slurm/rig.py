@@ -306,10 +306,15 @@ class Rig:
         self.processes.call(site.login, ["scontrol", "update", f"nodename={node}", "state=drain", "reason=rig"])
 
     def purge(self, site):
-        """Let slurmctld forget every job that has ended, as it does MinJobAge after their end."""
+        """Let slurmctld forget every job that has ended by now, as it does MinJobAge after their end."""
         self._restart_slurmctld(site, min_job_age=1)
-        ended = ["squeue", "-h", "-t", "CA,CD,F,TO,NF,OOM,DL,PR", "-o", "%i"]
-        wait("the purge", lambda: not self.processes.call(site.login, ended).strip(), SECONDS_TO_START)
+        query = ["squeue", "-h", "-t", "CA,CD,F,TO,NF,OOM,DL,PR", "-o", "%i"]
+
+        def ended():
+            return set(self.processes.call(site.login, query).split())
+
+        before = ended()
+        wait("the purge", lambda: not before & ended(), SECONDS_TO_START)  # others may end all the time
         self._restart_slurmctld(site)
 
     def _restart_slurmctld(self, site, min_job_age=None):
