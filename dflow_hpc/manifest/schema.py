@@ -206,7 +206,8 @@ def _object(value: Json, name: str) -> Json:
     for key, item in value.items():
         kind = fields.get(key)
         if kind is None:
-            raise Malformed(f'json: unknown field "{key}"')
+            meant = next((f' (meant is "{field}")' for field in fields if field.lower() == key.lower()), "")
+            raise Malformed(f'json: unknown field "{key}"{meant}')
         changed = _value(item, kind, f"{name}.{key}")
         if changed is not item:
             made = dict(value) if made is None else made

@@ -53,17 +53,51 @@ def load(text: str) -> Documents:
         raise ManifestError(f"a manifest was to be read, and it is not YAML: {error}") from error
     documents = Documents()
     for document in found:
-        kind = document.get("kind") if isinstance(document, dict) else None
+        kind = _kind(document)
         if kind == "Workflow":
-            documents.workflows.append(document)
+            documents.workflows.append(_completed(document, kind))
         elif kind in RESOURCE_KINDS:
-            documents.resources.append(document)
+            documents.resources.append(_completed(document, kind))
         else:
             raise ManifestError(
                 f"a manifest holds a document of kind {kind!r}; known are Workflow, {', '.join(RESOURCE_KINDS)}."
                 " Remove the document, or submit the file to Kubernetes."
             )
     return documents
+
+
+def _kind(document: Any) -> Any:
+    """Return a document's kind; one that names none, and says what it runs, is a Workflow."""
+    if not isinstance(document, dict):
+        return None
+    spec = document.get("spec")
+    runs = isinstance(spec, dict) and ("entrypoint" in spec or "workflowTemplateRef" in spec)
+    return "Workflow" if runs and "kind" not in document else document.get("kind")
+
+
+def _completed(document: Json, kind: str) -> Json:
+    """Return a document with the parts that all who read it rely on.
+
+    Raises:
+        ManifestError: They are not what Kubernetes would take.
+    """
+    wanted = ("metadata",) if kind == "ConfigMap" else ("metadata", "spec")
+    parts = {part: {} if document.get(part) is None else document[part] for part in wanted}
+    for part, value in parts.items():
+        if not isinstance(value, dict):
+            raise ManifestError(
+                f"a manifest holds a {kind} whose {part} is {value!r}; an object with fields is needed."
+            )
+    names = {key: parts["metadata"][key] for key in ("name", "generateName", "namespace") if key in parts["metadata"]}
+    for key, value in names.items():
+        if isinstance(value, (list, dict)):
+            raise ManifestError(f"a manifest holds a {kind} whose metadata.{key} is {value!r}; a text is needed.")
+    names = {key: text_of(value) for key, value in names.items() if value is not None}
+    if kind != "Workflow":  # one whose name is yet to be made cannot be referred to
+        if not names.get("name") and not names.get("generateName"):
+            raise ManifestError(f"a manifest holds a {kind} without a name, so nothing can refer to it; give it one.")
+        names.setdefault("name", "")
+    return {**document, "kind": kind, **parts, "metadata": {**parts["metadata"], **names}}
 
 
 def dump(document: Json) -> str:

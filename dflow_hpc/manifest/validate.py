@@ -47,7 +47,7 @@ def problem_of(workflow: Json, resources: Sequence[Json] = (), *, lint: bool = F
         lint: It is looked at before it is submitted: parameters may get their values then.
     """
     try:
-        whole = normalise(workflow)
+        whole = {"metadata": {}, **normalise(workflow)}
         known = [normalise_templates(resource) for resource in resources]
     except Malformed as error:
         return f"cannot unmarshall spec: {error}"

@@ -33,7 +33,7 @@ def test_scalars_are_read_as_go_reads_them(text, value):
     ],
 )  # fmt: skip
 def test_what_is_written_is_read_back(value):
-    document = {"kind": "Workflow", "v": value}
+    document = {"kind": "Workflow", "metadata": {}, "spec": {}, "v": value}
     assert load(dump(document)).workflows == [document]
 
 
@@ -47,8 +47,23 @@ def test_merge_keys_and_anchors():
 
 
 def test_documents_are_sorted_by_kind():
-    found = load("kind: Workflow\n---\nkind: ConfigMap\n---\n---\nkind: WorkflowTemplate\n")
+    more = "\n---\nkind: {}\nmetadata: {{name: x}}\n---\n"
+    found = load("kind: Workflow" + more.format("ConfigMap") + more.format("WorkflowTemplate"))
     assert [d["kind"] for d in found.workflows + found.resources] == ["Workflow", "ConfigMap", "WorkflowTemplate"]
+
+
+def test_a_document_has_the_parts_that_its_readers_rely_on():
+    [workflow] = load("kind: Workflow\nmetadata: {name: 1, labels: {a: 1}}").workflows
+    assert workflow == {"kind": "Workflow", "metadata": {"name": "1", "labels": {"a": 1}}, "spec": {}}
+    assert load("kind: Workflow").workflows == [{"kind": "Workflow", "metadata": {}, "spec": {}}]
+    [library] = load("kind: WorkflowTemplate\nmetadata: {generateName: x-}\nspec:").resources
+    assert library == {"kind": "WorkflowTemplate", "metadata": {"generateName": "x-", "name": ""}, "spec": {}}
+
+
+def test_a_document_that_names_no_kind_but_what_it_runs_is_a_workflow():
+    [workflow] = load("spec: {entrypoint: m}").workflows
+    assert workflow["kind"] == "Workflow"
+    assert load("spec: {workflowTemplateRef: {name: x}}").workflows
 
 
 @pytest.mark.parametrize(
@@ -56,7 +71,11 @@ def test_documents_are_sorted_by_kind():
     [
         ("kind: Pod", "of kind 'Pod'; known are Workflow, WorkflowTemplate"),
         ("- a", "of kind None"),
+        ("spec: {templates: []}", "of kind None"),
         ("a: [", "not YAML"),
+        ("kind: Workflow\nspec: []", "a Workflow whose spec is []; an object with fields is needed"),
+        ("kind: Workflow\nmetadata: {name: [x]}", "a Workflow whose metadata.name is ['x']; a text is needed"),
+        ("kind: ConfigMap\nmetadata: {}", "a ConfigMap without a name, so nothing can refer to it"),
         ("kind: Workflow\na: 1\na: 2", "line 3: key 'a' already set in map"),
         ("a: !!python/object:os.system {}", "not YAML"),
     ],

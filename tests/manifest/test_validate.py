@@ -243,6 +243,11 @@ def test_parameters_get_their_values_when_a_workflow_is_submitted():
     assert problem_of(made, lint=True).endswith("spec.arguments.x.enum should contain at least one value")
 
 
+def test_a_workflow_without_metadata():
+    made = {"spec": {"entrypoint": "l", "templates": [{"name": "l", "suspend": {}}]}}
+    assert problem_of(made) == ""
+
+
 def test_a_value_of_a_task_that_is_no_ancestor():
     made = changed(f"{TASK}.depends", None)
     del made["spec"]["templates"][1]["dag"]["tasks"][1]["when"]
@@ -262,6 +267,8 @@ def test_a_wide_dag_and_deep_templates_are_validated_in_no_time():
 
 def test_unknown_fields_are_named():
     assert problem_of(changed(f"{STEP}.wen", "x")) == 'cannot unmarshall spec: json: unknown field "wen"'
+    made = changed(f"{STEP}.templateref", {})
+    assert problem_of(made) == 'cannot unmarshall spec: json: unknown field "templateref" (meant is "templateRef")'
     with pytest.raises(Malformed, match="imge"):
         normalise(changed("spec.templates.2.script.imge", "x"))
 
