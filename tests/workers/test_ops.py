@@ -284,6 +284,9 @@ def test_many_files_go_to_the_store(kit):
     assert found["s3"]["key"] == "run/run-step-1/out.tgz"
     files = list((kit.run_dir / "store" / "run-step-1" / "out.tgz").rglob("[0-9]*"))
     assert len(files) == 2000
+    shown = kit.run_dir / "run-1" / "outputs" / "artifacts" / "out"
+    assert shown.is_symlink() and shown.samefile(kit.run_dir / "store" / "run-step-1" / "out.tgz")
+    assert not shown.readlink().is_absolute()  # a run's directory may be moved
 
 
 def test_progress_is_told_while_it_runs(kit):

@@ -65,4 +65,6 @@ for step, lines in (("prepare", 1), ("run", 2)):
         download_artifact(found.outputs.artifacts["task"], path=step)
         assert len((Path(step) / ("task.%d" % n) / "INPUT").read_text().splitlines()) == lines
 assert Path("run/task.1/log").read_text() == "done"
+here = Path(wf.id) / "run-1" / "outputs" / "artifacts" / "task"  # where users of dflow's debug mode look
+assert (here / "task.1" / "log").read_text() == "done"
 print("ok")

@@ -312,6 +312,8 @@ class Outputs:
             except DflowError as error:
                 faults += f"{error}; "
                 continue
+            if self._move:
+                _link_to_stored(store, key, source)
             saved.append(_at(artifact, key))
         return saved, faults
 
@@ -322,6 +324,14 @@ class Outputs:
         if archive == "none":
             return f"{path} no such file or directory"
         return f"stat {posixpath.normpath(f'{_VOLUMES}/{path}')}: no such file or directory"
+
+
+def _link_to_stored(store: Any, key: str, source: str) -> None:
+    """Leave a link where an artifact lay that was moved into the store, for who looks into the leaf's directory."""
+    from dflow_hpc.storage.local import LocalStore
+
+    if isinstance(store, LocalStore):
+        os.symlink(os.path.relpath(store.path_of(key), os.path.dirname(source)), source)
 
 
 def archive_of(artifact: dict[str, Any]) -> str:
