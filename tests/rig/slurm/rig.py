@@ -314,7 +314,7 @@ class Rig:
             return set(self.processes.call(site.login, query).split())
 
         before = ended()  # others may end all the time
-        # The records of an array stay until its last member ends, and of one that ended while slurmctld was away that is
+        # The records of an array stay until its last member ends; of one that ended while slurmctld was away that is
         # found out by the nodes' next report, after two minutes.
         wait("the purge", lambda: not before & ended(), 3 * SECONDS_TO_START)
         self._restart_slurmctld(site)
