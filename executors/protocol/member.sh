@@ -43,7 +43,7 @@ if ! ln -s "$job" "../claim.$attempt" 2>/dev/null; then
 fi
 
 run=$host.$$.$began
-echo "$run" >"../run.$attempt"
+echo "$run" >.run
 
 rc=0 stage=in signal=0 child='' interrupted='' sent=true oom=false
 : >log.txt
@@ -145,7 +145,7 @@ text() { head -c 1000 trouble 2>/dev/null | tr '\n\t' '  ' | tr -d '"\\\000-\037
 # "sync FILE" is of coreutils 8.24; what is older syncs everything.
 publish() {
     trap '' TERM INT USR2 XCPU
-    { read -r last <"../run.$attempt"; } 2>/dev/null || last=''
+    { read -r last <.run; } 2>/dev/null || last=''
     [ "$last" = "$run" ] || {
         echo "dflow-hpc: $token was started again meanwhile; this outcome is not published" >&2
         exit 0
