@@ -82,7 +82,9 @@ PODS["all"]["containers"][1]["env"] = PODS["all"]["containers"][0]["env"][2:3]
 @pytest.fixture(scope="module")
 def node(kube_rig, slurm_rig, tmp_path_factory):
     """Have the node of the cluster ``cpu``, and what the pods refer to."""
-    with at_rig.node(kube_rig, slurm_rig["cpu"], tmp_path_factory.mktemp("node")):
+    cpu = slurm_rig["cpu"]
+    cpu.ok(f"rm -rf {cpu.root}/node")  # what earlier tests and versions have left is not looked at
+    with at_rig.node(kube_rig, cpu, tmp_path_factory.mktemp("node")):
         items = [{"apiVersion": "v1", **each} for each in GIVEN]
         kube_rig.kubectl("apply", "--filename=-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         yield kube_rig
