@@ -37,6 +37,7 @@ def test_what_fits_stays_as_it_is():
     assert split(small) == (small, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["steps", "dag"])
 def test_steps_move_into_pieces_of_their_own(kind):
     many = [step(n) for n in range(5000)]

@@ -10,6 +10,8 @@ from dflow_hpc.executors.protocol import pieces
 from dflow_hpc.executors.remote import RemoteSite
 from dflow_hpc.executors.site import Batch, Parcel, Taken
 
+pytestmark = pytest.mark.slow
+
 ODD = " a name's \\ 'blanks'  "
 SIZE = 1 << 20
 

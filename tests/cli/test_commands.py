@@ -237,6 +237,7 @@ def wait_for(place, name, phase):
     raise AssertionError(f"no step became {phase}")
 
 
+@pytest.mark.slow
 def test_a_run_in_the_background_is_followed_stopped_and_deleted(place):
     code, out, err = command(place, "submit", program(place, body="time.sleep(30)"))
     assert code == 0, err

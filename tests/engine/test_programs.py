@@ -4,6 +4,8 @@ import pytest
 
 from tests.scripts import run_python
 
+pytestmark = pytest.mark.slow
+
 TWO_STEPS = """
 from dflow_hpc import OP, PythonOPTemplate, Step, Workflow
 

@@ -7,6 +7,8 @@ import pytest
 from dflow_hpc.cli.main import main
 from dflow_hpc.executors.transport.sshconfig import own_known_hosts
 
+pytestmark = pytest.mark.slow
+
 HERE = """
 [machine.here]
 scheduler = "shell"

@@ -14,6 +14,8 @@ from dflow_hpc.errors import HostUnreachable
 from dflow_hpc.executors.transport.openssh import OpenSSHTransport
 from tests.transport.conftest import children
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def user(sshd):
