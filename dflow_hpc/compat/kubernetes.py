@@ -26,17 +26,12 @@ class KubernetesObject:
     def __init__(self, **given: Any):
         vars(self).update(given)
 
-    @property
-    def attribute_map(self) -> Dict[str, str]:
-        """Name here -> name in a manifest."""
-        return {name: _camel(name) for name in vars(self)}
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the fields; the compiler writes their names as a manifest has them."""
+        return dict(vars(self))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
-
-def _camel(name: str) -> str:
-    return re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), name.lstrip("_"))
 
 
 @lru_cache
